@@ -1,0 +1,143 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+)
+
+// Settings say how to reach Kafka. The zero value of everything but Brokers is usable.
+type Settings struct {
+	// Brokers are the addresses to begin with, host:port; at least one.
+	Brokers []string
+	// ClientID names this process in the broker's logs and quotas. Default `audittrail`.
+	ClientID string
+}
+
+// version is the protocol version spoken: the oldest one that gives topic ids in metadata and is spoken by Kafka 2.8 to 4.x.
+var version = sarama.V3_6_0_0
+
+func baseConfig(s Settings) *sarama.Config {
+	c := sarama.NewConfig()
+	c.Version = version
+	c.ClientID = s.ClientID
+	if c.ClientID == "" {
+		c.ClientID = "audittrail"
+	}
+	// A topic made by accident has the wrong settings and the wrong partition count.
+	c.Metadata.AllowAutoTopicCreation = false
+	c.Metadata.RefreshFrequency = time.Minute
+	c.Net.DialTimeout, c.Net.ReadTimeout, c.Net.WriteTimeout = 3*time.Second, 10*time.Second, 10*time.Second
+	c.Metadata.Retry.Max, c.Metadata.Retry.Backoff = 5, 250*time.Millisecond
+	// Read what is committed, from the start, and rather fail than jump over what retention took (R1).
+	c.Consumer.IsolationLevel = sarama.ReadCommitted
+	c.Consumer.Offsets.Initial = sarama.OffsetOldest
+	c.Consumer.Group.ResetInvalidOffsets = false
+	c.Consumer.Return.Errors = true
+	// A callback may wait for PostgreSQL; below this sarama drops and re-makes the subscription each time.
+	c.Consumer.MaxProcessingTime = time.Second
+	return c
+}
+
+// ClientConfig is for clients that neither produce nor join a group: views, administration.
+func ClientConfig(s Settings) *sarama.Config { return baseConfig(s) }
+
+// ProducerConfig is for producers to the topics named. The greatest message it sends fits all of them, since sarama also packs
+// small messages into batches of that size and a broker refuses a batch over the topic's limit as a whole. With no topic it fits
+// every topic of ours.
+//
+// A send is retried for about a quarter of an hour; callers that cannot wait bound it themselves. Messages have no timestamp of
+// ours: topics stamp on append.
+func ProducerConfig(s Settings, topics ...string) *sarama.Config {
+	c := baseConfig(s)
+	c.Producer.RequiredAcks = sarama.WaitForAll
+	c.Producer.Idempotent = true
+	c.Net.MaxOpenRequests = 1
+	c.Producer.Timeout = 8 * time.Second
+	c.Producer.Retry.Max = 1000
+	c.Producer.Retry.BackoffFunc = retryBackoff
+	c.Producer.Retry.MaxBufferLength = 0
+	// Without a known leader sarama does not retry the message but asks for metadata: 60 times 500 ms bridge an election.
+	c.Metadata.Retry.Max, c.Metadata.Retry.Backoff = 60, 500*time.Millisecond
+	c.Producer.Compression = sarama.CompressionLZ4
+	c.Producer.Partitioner = NewPartitioner
+	c.Producer.Return.Successes = true
+	c.Producer.Return.Errors = true
+	c.Producer.MaxMessageBytes = MaxProducerMessageBytes(topics...)
+	return c
+}
+
+// MaxProducerMessageBytes is the greatest message (key, value and headers, before compression) that a producer of ours sends to
+// all of the topics.
+func MaxProducerMessageBytes(topics ...string) int {
+	n := MaxMessageBytes
+	if len(topics) == 0 {
+		n = MaxEventsMessageBytes
+	}
+	for _, t := range topics {
+		n = min(n, maxMessageBytes(t))
+	}
+	return n - messageOverhead
+}
+
+// retryBackoff doubles from 50 ms to 1 s.
+func retryBackoff(retries, _ int) time.Duration {
+	return min(50*time.Millisecond<<min(retries, 5), time.Second)
+}
+
+// GroupTuning are the time-outs of a consumer group. They are chosen together: a processor that has lost its coordinator goes on
+// writing until its network time-outs end it (109 s with generous ones, 4 s with tight ones), but JoinGroup blocks up to Rebalance,
+// and a Read below that kills the member while it waits.
+type GroupTuning struct {
+	// Heartbeat is how often a member shows that it lives, and how soon it learns of a rebalance. Default 500 ms.
+	Heartbeat time.Duration
+	// Session is how long a silent member keeps its partitions. Default 6 s, the least that brokers allow by default.
+	Session time.Duration
+	// Rebalance is how long a rebalance waits for members that are known. Default 8 s.
+	Rebalance time.Duration
+	// Read is the network read time-out; above Rebalance. Default 10 s.
+	Read time.Duration
+	// InstanceID makes the membership static (KIP-345); empty: dynamic. Must be unique in the group.
+	InstanceID string
+}
+
+// DefaultGroupTuning returns the measured defaults.
+func DefaultGroupTuning() GroupTuning {
+	return GroupTuning{Heartbeat: 500 * time.Millisecond, Session: 6 * time.Second, Rebalance: 8 * time.Second, Read: 10 * time.Second}
+}
+
+func (t GroupTuning) withDefaults() GroupTuning {
+	d := DefaultGroupTuning()
+	if t.Heartbeat == 0 {
+		t.Heartbeat = d.Heartbeat
+	}
+	if t.Session == 0 {
+		t.Session = d.Session
+	}
+	if t.Rebalance == 0 {
+		t.Rebalance = d.Rebalance
+	}
+	if t.Read == 0 {
+		t.Read = max(d.Read, t.Rebalance+2*time.Second)
+	}
+	return t
+}
+
+// GroupConfig is for consumer groups, and for them only: its time-outs are tight. Partitions are shared out by goka's strategy, which
+// keeps those of several topics together; never a cooperative one, with which goka keeps stale tables.
+func GroupConfig(s Settings, t GroupTuning) *sarama.Config {
+	t = t.withDefaults()
+	c := baseConfig(s)
+	c.Net.DialTimeout, c.Net.WriteTimeout = 3*time.Second, 5*time.Second
+	c.Net.ReadTimeout = t.Read
+	c.Metadata.Retry.Max, c.Metadata.Retry.Backoff = 3, 250*time.Millisecond
+	c.Consumer.Group.Heartbeat.Interval = t.Heartbeat
+	c.Consumer.Group.Session.Timeout = t.Session
+	c.Consumer.Group.Rebalance.Timeout = t.Rebalance
+	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
+	c.Consumer.Group.InstanceId = t.InstanceID
+	c.Consumer.Offsets.AutoCommit.Enable = true
+	c.Consumer.Offsets.AutoCommit.Interval = time.Second
+	return c
+}
