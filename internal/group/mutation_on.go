@@ -1,0 +1,9 @@
+//go:build mutations
+
+package group
+
+import "os"
+
+// maxWinsCommits commits the highest finished offset, as goka does by itself, when the environment has
+// AUDITTRAIL_MUTATION=max-wins-commits.
+var maxWinsCommits = os.Getenv("AUDITTRAIL_MUTATION") == "max-wins-commits"
