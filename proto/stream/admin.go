@@ -162,11 +162,12 @@ func (a *Admin) GroupCommits(ctx context.Context, group, topic string) ([]int64,
 			parts[p] = int32(p)
 		}
 		resp, err := a.admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: parts})
-		if err != nil {
+		switch {
+		// Brokers differ in what they say of a group that never was: nothing, or that it does not exist.
+		case errors.Is(err, sarama.ErrGroupIDNotFound):
+			resp = &sarama.OffsetFetchResponse{}
+		case err != nil:
 			return nil, err
-		}
-		if !errors.Is(resp.Err, sarama.ErrNoError) {
-			return nil, resp.Err
 		}
 		commits := make([]int64, n)
 		for p := range commits {

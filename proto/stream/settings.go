@@ -135,6 +135,8 @@ func GroupConfig(s Settings, t GroupTuning) *sarama.Config {
 	c.Consumer.Group.Heartbeat.Interval = t.Heartbeat
 	c.Consumer.Group.Session.Timeout = t.Session
 	c.Consumer.Group.Rebalance.Timeout = t.Rebalance
+	// Sarama's 2 s between tries to join would be a stall of its own.
+	c.Consumer.Group.Rebalance.Retry.Backoff = 200 * time.Millisecond
 	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
 	c.Consumer.Group.InstanceId = t.InstanceID
 	c.Consumer.Offsets.AutoCommit.Enable = true
