@@ -1,0 +1,186 @@
+package bench_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/maxviazov/audittrail/bench/judge"
+	"github.com/maxviazov/audittrail/bench/ledger"
+	"github.com/maxviazov/audittrail/bench/load"
+	"github.com/maxviazov/audittrail/bench/stage"
+	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(embeddedtest.Main(m)) }
+
+// system is a whole installation in processes of its own.
+type system struct {
+	stage.Pipeline
+	t        *testing.T
+	postgres *embeddedtest.Server
+	redis    *embeddedtest.RedisServer
+
+	emitters, enrichers, sinks, gateways []*stage.Process
+	emitterAddrs, gatewayAddrs           []string
+	ledger                               string
+}
+
+type systemConfig struct {
+	brokers                              []string
+	partitions, replicas, minInsync      int
+	emitters, enrichers, sinks, gateways int
+	binary                               string
+	env                                  []string
+}
+
+var binaries sync.Map // build tags → path, so that a test run compiles each variant once
+
+func binary(t *testing.T, tags ...string) string {
+	t.Helper()
+	key := fmt.Sprint(tags)
+	if path, ok := binaries.Load(key); ok {
+		return path.(string)
+	}
+	dir, err := os.MkdirTemp("", "audittrail-bench-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := stage.Build(t.Context(), dir, tags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	binaries.Store(key, path)
+	return path
+}
+
+// startSystem prepares topics and tables and starts all roles.
+func startSystem(t *testing.T, c systemConfig) *system {
+	t.Helper()
+	s := &system{t: t, postgres: embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{}), redis: embeddedtest.NewRedis(t)}
+	dir := t.TempDir()
+	s.ledger = filepath.Join(dir, "ledger")
+	s.Pipeline = stage.Pipeline{Dir: dir, Binary: c.binary, Brokers: c.brokers, DSN: s.postgres.DSN(), Redis: s.redis.Addr(),
+		Partitions: c.partitions, Replicas: c.replicas, MinInsync: c.minInsync, Env: c.env}
+	if err := s.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	addrs, err := stage.FreeAddrs(2*(c.emitters+c.gateways) + c.enrichers + c.sinks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func() string { a := addrs[0]; addrs = addrs[1:]; return a }
+	for i := range c.emitters {
+		s.emitterAddrs = append(s.emitterAddrs, next())
+		s.emitters = append(s.emitters, s.Emitter(i, s.emitterAddrs[i], next()))
+	}
+	for i := range c.enrichers {
+		s.enrichers = append(s.enrichers, s.Enricher(i, next()))
+	}
+	for i := range c.sinks {
+		s.sinks = append(s.sinks, s.Sink(i, next()))
+	}
+	for i := range c.gateways {
+		s.gatewayAddrs = append(s.gatewayAddrs, next())
+		s.gateways = append(s.gateways, s.Gateway(i, s.gatewayAddrs[i], next()))
+	}
+	for _, p := range s.processes() {
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		for _, p := range s.processes() {
+			if t.Failed() {
+				t.Logf("end of the output of %s:\n%s", p.Name(), p.Tail(3000))
+			}
+			p.Kill9()
+		}
+	})
+	return s
+}
+
+func (s *system) processes() []*stage.Process {
+	var all []*stage.Process
+	for _, list := range [][]*stage.Process{s.emitters, s.enrichers, s.sinks, s.gateways} {
+		all = append(all, list...)
+	}
+	return all
+}
+
+func (s *system) conns() []grpc.ClientConnInterface {
+	s.t.Helper()
+	var conns []grpc.ClientConnInterface
+	for _, addr := range s.emitterAddrs {
+		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Cleanup(func() { conn.Close() })
+		conns = append(conns, conn)
+	}
+	return conns
+}
+
+// postgresVictim kills and starts PostgreSQL itself.
+func (s *system) postgresVictim() stage.Victim {
+	return stage.Victim{Name: "postgres", Kill: func() { s.postgres.Kill9(s.t) }, Start: func() error { s.postgres.Start(s.t); return nil }}
+}
+
+// run sends traffic while the nemesis works, and then waits until everything acknowledged is stored.
+func (s *system) run(ctx context.Context, traffic load.Config, nemesis *stage.Nemesis) load.Report {
+	s.t.Helper()
+	l, err := ledger.Create(s.ledger)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer l.Close()
+	traffic.Conns, traffic.Ledger = s.conns(), l
+	var progress load.Progress
+	var report load.Report
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) { report, err = load.Run(gctx, traffic, &progress); return err })
+	if nemesis != nil {
+		nemesis.Log = func(format string, args ...any) {
+			s.t.Logf("%d acked; "+format, append([]any{progress.Acked.Load()}, args...)...)
+		}
+		g.Go(func() error { return nemesis.Run(gctx) })
+	}
+	if err := g.Wait(); err != nil {
+		s.t.Fatal(err)
+	}
+	return report
+}
+
+// settle waits until everything acknowledged is stored.
+func (s *system) settle(within time.Duration) error {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), within)
+	defer cancel()
+	out, err := s.Run(ctx, "status", "--wait", "--addr", s.gatewayAddrs[0])
+	if err == nil {
+		s.t.Logf("status:\n%s", out)
+	}
+	return err
+}
+
+func (s *system) judge() *judge.Verdict {
+	s.t.Helper()
+	sent, err := ledger.Read(s.ledger)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	v, err := judge.Judge(s.t.Context(), s.postgres.DSN(), sent)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return v
+}
