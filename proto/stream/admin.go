@@ -191,12 +191,15 @@ func await[T any](ctx context.Context, operation string, call func() (T, error))
 		value T
 		err   error
 	}
+	var zero T
+	if ctx.Err() != nil {
+		return zero, fmt.Errorf("%s: %w", operation, context.Cause(ctx))
+	}
 	done := make(chan result, 1)
 	go func() {
 		value, err := call()
 		done <- result{value, err}
 	}()
-	var zero T
 	select {
 	case <-ctx.Done():
 		return zero, fmt.Errorf("%s: %w", operation, context.Cause(ctx))

@@ -162,7 +162,16 @@ func TestAdminReadsIdsRangesAndCommits(t *testing.T) {
 
 func TestAdminGivesUpWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
+	release, called := make(chan struct{}), make(chan struct{})
+	defer close(release)
+	go func() {
+		<-called
+		cancel()
+	}()
+	_, err := await(ctx, "hang", func() (int, error) { close(called); <-release; return 0, nil })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("await = %v, want %v", err, context.Canceled)
+	}
 	if _, err := NewAdmin(ctx, Settings{Brokers: []string{"127.0.0.1:1"}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("NewAdmin = %v, want %v", err, context.Canceled)
 	}
