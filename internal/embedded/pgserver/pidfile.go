@@ -27,6 +27,9 @@ func readPidFile(dir string) (pidFile, error) {
 		return pidFile{}, err
 	}
 	lines := strings.Split(string(data), "\n")
+	if lines[0] == "" { // the server died between making the file and writing it
+		return pidFile{pid: gone}, nil
+	}
 	pid, err := strconv.Atoi(strings.TrimSpace(lines[0]))
 	if err != nil || pid <= 1 {
 		return pidFile{}, fmt.Errorf("%s/postmaster.pid: no process id in its first line", dir)
@@ -41,11 +44,17 @@ func readPidFile(dir string) (pidFile, error) {
 	return p, nil
 }
 
+// gone is a process id that no process has: above the largest that any system gives out.
+const gone = 1<<31 - 1
+
 func alive(pid int) bool { return syscall.Kill(pid, 0) != syscall.ESRCH }
 
 // StopLeftover stops the server that an earlier process left running on dir and returns its process id, 0 when there is none.
-// The pid file alone is not believed, because process ids are used again: the process must have dir as its working
-// directory, as a PostgreSQL server has. First an orderly shutdown for half the time ctx has left, then an immediate one.
+// First an orderly shutdown for half the time ctx has left, then an immediate one.
+//
+// The pid file alone is not believed, because process ids are used again: the process must have dir as its working directory, as
+// a PostgreSQL server has. A pid file that names some other living process is removed, since PostgreSQL would take
+// that process for its predecessor and refuse to start. The caller makes sure that nobody else starts a server on dir.
 func StopLeftover(ctx context.Context, dir string) (int, error) {
 	file, err := readPidFile(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -54,8 +63,11 @@ func StopLeftover(ctx context.Context, dir string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find a server left behind: %w", err)
 	}
-	if !alive(file.pid) || !serves(file.pid, dir) {
+	if !alive(file.pid) && file.pid != gone {
 		return 0, nil
+	}
+	if !serves(file.pid, dir) {
+		return 0, os.Remove(filepath.Join(dir, "postmaster.pid"))
 	}
 	gentle, cancel := context.WithDeadline(ctx, halfway(ctx))
 	defer cancel()
