@@ -1,6 +1,7 @@
 package group_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -15,16 +16,19 @@ type held struct {
 	offset  int64
 	session *group.Session
 	commit  func(error)
+	keep    func() bool // the end of the session does not fail the commit
 }
 
-// hold delivers every message with its commit deferred.
+// hold delivers every message with its commit deferred. When the session ends it fails what the test has not finished, as
+// a batcher does.
 func hold(to chan<- held) goka.ProcessCallback {
 	return func(ctx goka.Context, _ any) {
-		to <- held{ctx.Offset(), group.SessionFrom(ctx.Context()), ctx.DeferCommit()}
+		s, commit := group.SessionFrom(ctx.Context()), ctx.DeferCommit()
+		keep := context.AfterFunc(s.Context(), func() { commit(errors.New("session is over")) })
+		to <- held{ctx.Offset(), s, commit, keep}
 	}
 }
 
-// take waits for n messages, and when the session ends fails what the test has not finished, as a batcher does.
 func take(t *testing.T, from <-chan held, n int) []held {
 	t.Helper()
 	var got []held
@@ -49,6 +53,7 @@ func TestOnlyThePrefixIsCommitted(t *testing.T) {
 		}
 	}
 	waitFor(t, "the prefix is committed", func() bool { return b.committed(0) == 3 })
+	first[3].keep()
 	first[3].session.End(errors.New("the process is killed"))
 	first[3].commit(nil) // too late: the session is over
 
@@ -74,9 +79,6 @@ func TestFailedCommitIsDeliveredAgain(t *testing.T) {
 	first[0].commit(nil)
 	first[2].commit(nil)
 	first[1].commit(errors.New("send failed"))
-	<-first[1].session.Context().Done()
-	first[3].commit(errors.New("session is over"))
-	first[4].commit(errors.New("session is over"))
 
 	again := take(t, messages, 4)
 	if again[0].offset != 1 {

@@ -121,7 +121,9 @@ func (g *consumerGroup) session(ctx context.Context, topics []string, goka saram
 	if s != nil {
 		o.session, o.cause = true, context.Cause(s.ctx)
 		if p := s.cause.Load(); p != nil {
-			o.owner = *p
+			if o.owner = *p; s.broken.Load() {
+				o.owner, err = nil, errors.Join(*p, err)
+			}
 		}
 		progress = s.progress.Load()
 	}

@@ -15,8 +15,8 @@ const (
 	closed                   // the group was closed
 	joinFailed               // there was no session
 	rebalanced               // the group rebalances
-	byOwner                  // Session.End: also a failed send or a failed callback
-	failed                   // anything else: setup, callback, heartbeat, a claim that ended
+	byOwner                  // Session.End
+	failed                   // anything else: setup, callback, send, heartbeat, a claim that ended
 )
 
 func (e ending) String() string {
@@ -30,7 +30,7 @@ type outcome struct {
 	refusal     error // recorded
 	session     bool  // there was one
 	cause       error // why its context ended
-	owner       error // what Session.End was called with, if that ended it
+	owner       error // what the owner of the session ended it with, if that ended it
 }
 
 // ending classifies the outcome. The cause counts for more than the error: when a session is over, deferred commits are

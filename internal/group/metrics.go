@@ -32,7 +32,7 @@ func newMetrics(group string, r prometheus.Registerer) (*metrics, error) {
 	waits := []float64{.05, .1, .25, .5, 1, 2, 4, 8, 15, 30, 60, 120}
 	m := &metrics{
 		sessions: prometheus.NewCounterVec(prometheus.CounterOpts(opts("sessions_total",
-			"Sessions that ended, by reason: rebalance, owner (EndSession, a failed send), failure, shutdown, refusal.")), []string{"ended"}),
+			"Sessions that ended, by reason: rebalance, owner (EndSession), failure, shutdown, refusal.")), []string{"ended"}),
 		joins:     prometheus.NewCounter(prometheus.CounterOpts(opts("join_errors_total", "Attempts to get a session that failed."))),
 		restarts:  prometheus.NewCounter(prometheus.CounterOpts(opts("restarts_total", "Processors that could not be built or died, and were built again."))),
 		errors:    prometheus.NewCounter(prometheus.CounterOpts(opts("errors_total", "Errors sarama reported outside of a call: heartbeats, commits, fetches."))),

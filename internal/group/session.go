@@ -34,6 +34,7 @@ type Session struct {
 	trackers map[string]map[int32]*tracker // read-only after newSession
 
 	cause     atomic.Pointer[error] // what End was called with, when it was what ended the session
+	broken    atomic.Bool           // and that was a failure of the processor, not its owner's wish
 	sealed    atomic.Bool           // nothing is committed any more
 	started   atomic.Bool           // positions are fixed
 	running   atomic.Bool           // claims are delivered, or about to be
@@ -116,7 +117,11 @@ func (s *Session) End(err error) {
 // fail is End for an error that may just as well be a consequence of the session being over (a batcher that fails its
 // deferred commits): then the failed message alone stays unfinished, and what else finishes in time is committed.
 func (s *Session) fail(err error) {
-	if s.ctx.Err() == nil || isRefusal(err) {
+	over := s.ctx.Err() != nil
+	if !over {
+		s.broken.Store(true)
+	}
+	if !over || isRefusal(err) {
 		s.End(err)
 	}
 }
