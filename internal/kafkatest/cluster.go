@@ -124,7 +124,7 @@ func findJava() (string, error) {
 	}
 	java, err := exec.LookPath("java")
 	if err != nil {
-		return "", fmt.Errorf("Java 17 (java): %w", ErrMissing)
+		return "", fmt.Errorf("java (Java 17 or later): %w", ErrMissing)
 	}
 	return java, nil
 }

@@ -41,7 +41,7 @@ func Libraries(ctx context.Context) (string, error) {
 func fetch(ctx context.Context, dir string) error {
 	mvn, err := exec.LookPath("mvn")
 	if err != nil {
-		return fmt.Errorf("Maven (mvn): %w", ErrMissing)
+		return fmt.Errorf("mvn (Maven): %w", ErrMissing)
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
