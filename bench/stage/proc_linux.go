@@ -16,7 +16,8 @@ func dieWithParent(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeat
 
 const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux architecture Go supports
 
-func usageOf(pid int) (Usage, error) {
+// UsageOf reads what a running process has used.
+func UsageOf(pid int) (Usage, error) {
 	var u Usage
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -111,7 +111,7 @@ func (p *Process) Usage() (Usage, error) {
 	if p.cmd == nil {
 		return u, nil
 	}
-	running, err := usageOf(p.cmd.Process.Pid)
+	running, err := UsageOf(p.cmd.Process.Pid)
 	u.CPU, u.Resident, u.Peak = u.CPU+running.CPU, running.Resident, running.Peak
 	return u, err
 }

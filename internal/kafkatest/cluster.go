@@ -141,6 +141,9 @@ func (c *Cluster) Brokers() []string {
 // NodeID returns the broker id of node i, as it appears in Kafka's metadata.
 func (c *Cluster) NodeID(i int) int32 { return int32(c.nodes[i].id) }
 
+// Pid returns the process id of node i, or 0 when it is down.
+func (c *Cluster) Pid(i int) int { return c.nodes[i].pid() }
+
 // Kill9 kills node i at once, as a power failure would, but for what the operating system has in
 // memory, which stays. It returns when the process is gone.
 func (c *Cluster) Kill9(i int) { c.nodes[i].kill9() }

@@ -90,6 +90,13 @@ func (n *node) running() bool {
 	}
 }
 
+func (n *node) pid() int {
+	if !n.running() {
+		return 0
+	}
+	return n.cmd.Process.Pid
+}
+
 // signal sends sig; an error means that the broker has ended already, which is for wait to find.
 func (n *node) signal(sig syscall.Signal) {
 	if n.running() {
