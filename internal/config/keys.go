@@ -1,0 +1,145 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// key is one setting. Its text default is parsed like any other value, so that it cannot be out of bounds.
+type key struct {
+	name   string
+	def    string
+	doc    string
+	roles  []Role // those that use it; its flag exists there
+	value  func(*Config) pflag.Value
+	secret func(string) string // prints it without what is secret; nil: nothing is
+}
+
+var (
+	everyRole = []Role{All, Emitter, Enricher, Sink, Gateway, Topics, Migrate}
+	kafkaRole = []Role{All, Emitter, Enricher, Sink, Gateway, Topics}
+	servers   = []Role{All, Emitter, Enricher, Sink, Gateway}
+)
+
+const year = 365 * 24 * time.Hour
+
+// keys is the reference of the configuration, in the order in which it is printed.
+var keys = []key{
+	{"data_dir", "data", "Directory of the embedded broker and PostgreSQL, made with mode 0700.", []Role{All},
+		func(c *Config) pflag.Value { return textValue{&c.DataDir} }, nil},
+	{"grpc_listen", "127.0.0.1:7480", "Address on which `all` serves gRPC.", []Role{All},
+		func(c *Config) pflag.Value { return textValue{&c.GRPCListen} }, nil},
+	{"http_listen", "127.0.0.1:7481", "Address on which `all` serves REST, metrics and health.", []Role{All},
+		func(c *Config) pflag.Value { return textValue{&c.HTTPListen} }, nil},
+	{"insecure", "false", "Allows listening elsewhere than on loopback, although there is no TLS and no authentication yet.", servers,
+		func(c *Config) pflag.Value { return boolValue{&c.Insecure} }, nil},
+	{"pprof", "false", "Serves Go's profiles below /debug/pprof/ of the HTTP address.", servers,
+		func(c *Config) pflag.Value { return boolValue{&c.Pprof} }, nil},
+
+	{"kafka.brokers", "", "Brokers to begin with, host:port, separated by commas. `all` without them runs a broker itself.", kafkaRole,
+		func(c *Config) pflag.Value { return listValue{&c.Kafka.Brokers} }, nil},
+	{"kafka.listen", "127.0.0.1:0", "Loopback address of the embedded broker; port 0: a free one.", []Role{All},
+		func(c *Config) pflag.Value { return textValue{&c.Kafka.Listen} }, nil},
+	// The embedded program runs one replica of each role: more partitions than a few cost files, buffers and a Merkle log each and give
+	// nothing. A cluster's number can never be changed afterwards and bounds its replicas: 12 is divided evenly by 1, 2, 3, 4 and 6 of them.
+	{"kafka.partitions", "12", "Partitions of each topic, 1 to 1000; fixed for ever once the topics are made. With the embedded broker: 4.", kafkaRole,
+		func(c *Config) pflag.Value { return intValue{&c.Kafka.Partitions, 1, 1000} }, nil},
+	{"kafka.replication", "3", "Copies of each partition, 1 to 32. With the embedded broker: 1.", kafkaRole,
+		func(c *Config) pflag.Value { return intValue{&c.Kafka.Replication, 1, 32} }, nil},
+	{"kafka.min_insync_replicas", "2", "Copies that must have an event before it is acknowledged, 1 to replication. With the embedded broker: 1.", kafkaRole,
+		func(c *Config) pflag.Value { return intValue{&c.Kafka.MinInsync, 1, 32} }, nil},
+	{"kafka.group_instance_id", "", "Name of this replica in its consumer group (static membership), unique in the group; empty: none. For rolling restarts.", []Role{Enricher, Sink},
+		func(c *Config) pflag.Value { return textValue{&c.Kafka.GroupInstanceID} }, nil},
+
+	{"postgres.dsn", "", "PostgreSQL, as a URL or key=value list, with a user that is a member of audittrail_writer (sink) or audittrail_reader (gateway). `all` without it runs PostgreSQL itself.", []Role{All, Sink, Gateway},
+		func(c *Config) pflag.Value { return textValue{&c.Postgres.DSN} }, redactDSN},
+	{"postgres.migrate_dsn", "", "PostgreSQL with a user that may create roles and tables; for `migrate`, and for `all` with a DSN of its own. Empty: postgres.dsn.", []Role{All, Migrate},
+		func(c *Config) pflag.Value { return textValue{&c.Postgres.MigrateDSN} }, redactDSN},
+	{"postgres.listen", "127.0.0.1:0", "Loopback address of the embedded PostgreSQL; port 0: a free one.", []Role{All},
+		func(c *Config) pflag.Value { return textValue{&c.Postgres.Listen} }, nil},
+
+	{"redis.addr", "", "Redis, host:port; empty: caches are in the process and request ids are not remembered.", []Role{All, Emitter, Gateway},
+		func(c *Config) pflag.Value { return textValue{&c.Redis.Addr} }, nil},
+	{"redis.password_file", "", "File that holds Redis's password; its trailing newline is left out.", []Role{All, Emitter, Gateway},
+		func(c *Config) pflag.Value { return textValue{&c.Redis.PasswordFile} }, nil},
+
+	{"emitter.grpc_listen", "127.0.0.1:7480", "Address on which the emitter serves gRPC.", []Role{Emitter},
+		func(c *Config) pflag.Value { return textValue{&c.Emitter.GRPCListen} }, nil},
+	{"emitter.http_listen", "127.0.0.1:7481", "Address on which the emitter serves REST, metrics and health.", []Role{Emitter},
+		func(c *Config) pflag.Value { return textValue{&c.Emitter.HTTPListen} }, nil},
+	{"emitter.max_in_flight_bytes", "64MiB", "Bytes of events accepted and not yet acknowledged by the broker, 1MiB to 64GiB; beyond it producers are told to wait.", []Role{All, Emitter},
+		func(c *Config) pflag.Value { return sizeValue{&c.Emitter.MaxInFlightBytes, 1 << 20, 64 << 30} }, nil},
+	{"emitter.max_future", "5m", "How far occurred_at may lie ahead of the emitter's clock, 1s to 24h.", []Role{All, Emitter, Enricher},
+		func(c *Config) pflag.Value { return durationValue{&c.Emitter.MaxFuture, time.Second, 24 * time.Hour} }, nil},
+	{"emitter.linger", "5ms", "How long events of a source wait for company under load, 0s to 1s.", []Role{All, Emitter},
+		func(c *Config) pflag.Value { return durationValue{&c.Emitter.Linger, 0, time.Second} }, nil},
+
+	{"enricher.window", "15m", "How long an accepted id is remembered, 1s to 168h. Half the table's compaction lag, so `topics apply` must know it too.", []Role{All, Enricher, Topics},
+		func(c *Config) pflag.Value { return durationValue{&c.Enricher.Window, time.Second, 168 * time.Hour} }, nil},
+	{"enricher.window_max_ids", "1000000", "Ids remembered per partition at most, 1000 to 100000000; 44 bytes each and more in memory.", []Role{All, Enricher},
+		func(c *Config) pflag.Value { return intValue{&c.Enricher.WindowMaxIDs, 1000, 100_000_000} }, nil},
+	{"enricher.snapshot_dir", "", "Directory of the enricher's snapshots, which make a restart quick; empty: none (`all`: below data_dir). One per replica.", []Role{All, Enricher},
+		func(c *Config) pflag.Value { return textValue{&c.Enricher.SnapshotDir} }, nil},
+
+	{"sink.batch_rows", "10000", "Entries in one transaction at most, 1 to 100000.", []Role{All, Sink},
+		func(c *Config) pflag.Value { return intValue{&c.Sink.BatchRows, 1, 100_000} }, nil},
+	{"sink.batch_bytes", "32MiB", "Bytes of records in one transaction at most, 1MiB to 1GiB.", []Role{All, Sink},
+		func(c *Config) pflag.Value { return sizeValue{&c.Sink.BatchBytes, 1 << 20, 1 << 30} }, nil},
+	{"sink.batch_age", "200ms", "Age of the oldest entry at which a batch is written whatever its size, 1ms to 1s.", []Role{All, Sink},
+		func(c *Config) pflag.Value { return durationValue{&c.Sink.BatchAge, time.Millisecond, time.Second} }, nil},
+
+	{"gateway.grpc_listen", "127.0.0.1:7482", "Address on which the gateway serves gRPC.", []Role{Gateway},
+		func(c *Config) pflag.Value { return textValue{&c.Gateway.GRPCListen} }, nil},
+	{"gateway.http_listen", "127.0.0.1:7483", "Address on which the gateway serves REST, metrics and health.", []Role{Gateway},
+		func(c *Config) pflag.Value { return textValue{&c.Gateway.HTTPListen} }, nil},
+	{"gateway.cache_bytes", "64MiB", "Memory for decoded bundles, 1MiB to 64GiB.", []Role{All, Gateway},
+		func(c *Config) pflag.Value { return sizeValue{&c.Gateway.CacheBytes, 1 << 20, 64 << 30} }, nil},
+	{"gateway.key_file", "", "File of at least 32 random bytes that authenticates page tokens and cached records; the same for all gateways. Empty: random at each start.", []Role{All, Gateway},
+		func(c *Config) pflag.Value { return textValue{&c.Gateway.KeyFile} }, nil},
+
+	// Enricher and sink run many to a machine: a fixed port would be taken by the second.
+	{"metrics.listen", "127.0.0.1:0", "Address on which enricher and sink serve metrics and health; port 0: a free one, said in the log.", []Role{Enricher, Sink},
+		func(c *Config) pflag.Value { return textValue{&c.Metrics.Listen} }, nil},
+	{"http.allowed_hosts", "", "Names besides localhost and the listening address that a request's Host may carry, separated by commas.", servers,
+		func(c *Config) pflag.Value { return listValue{&c.HTTP.AllowedHosts} }, nil},
+	{"log.level", "info", "debug, info, warn or error.", everyRole,
+		func(c *Config) pflag.Value {
+			return choiceValue{&c.Log.Level, []string{"debug", "info", "warn", "error"}}
+		}, nil},
+	{"log.format", "auto", "json, console, or auto: console on a terminal.", everyRole,
+		func(c *Config) pflag.Value {
+			return choiceValue{&c.Log.Format, []string{"auto", "json", "console"}}
+		}, nil},
+}
+
+// FlagName is the name of a key's flag: that of the key with dashes, but --data for data_dir.
+func FlagName(name string) string {
+	if name == "data_dir" {
+		return "data"
+	}
+	return strings.NewReplacer(".", "-", "_", "-").Replace(name)
+}
+
+// EnvName is the name of a key's environment variable.
+func EnvName(name string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
+}
+
+// AddFlags adds the flags of a role's keys. Their values are read by Load.
+func AddFlags(flags *pflag.FlagSet, role Role) {
+	scratch := new(Config)
+	for _, k := range keys {
+		if role != None && !slices.Contains(k.roles, role) {
+			continue
+		}
+		value := k.value(scratch)
+		f := flags.VarPF(value, FlagName(k.name), "", strings.TrimSuffix(k.doc, ".")+" ["+EnvName(k.name)+"]")
+		f.DefValue = k.def
+		if value.Type() == "bool" {
+			f.NoOptDefVal = "true"
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// validate reports what the single values cannot say: what a role needs, and what does not go together.
+func (c *Config) validate(role Role) []error {
+	var problems []error
+	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+
+	if c.Kafka.MinInsync > c.Kafka.Replication {
+		add("kafka.min_insync_replicas: %d is above kafka.replication, %d: nothing could ever be acknowledged", c.Kafka.MinInsync, c.Kafka.Replication)
+	}
+	for _, broker := range c.Kafka.Brokers {
+		if _, _, err := net.SplitHostPort(broker); err != nil {
+			add("kafka.brokers: %q is no host:port", broker)
+		}
+	}
+	if needs(role, "kafka.brokers") && role != All && len(c.Kafka.Brokers) == 0 {
+		add("kafka.brokers: %s needs it", role)
+	}
+	if role == All && c.Embedded() && c.Kafka.Replication > 1 {
+		add("kafka.replication: %d, and the embedded broker is one", c.Kafka.Replication)
+	}
+	if (role == Sink || role == Gateway) && c.Postgres.DSN == "" {
+		add("postgres.dsn: %s needs it", role)
+	}
+	if role == Migrate && c.Postgres.DSN == "" && c.Postgres.MigrateDSN == "" {
+		add("postgres.migrate_dsn: migrate needs it, or postgres.dsn")
+	}
+	for name, dsn := range map[string]string{"postgres.dsn": c.Postgres.DSN, "postgres.migrate_dsn": c.Postgres.MigrateDSN} {
+		if dsn == "" {
+			continue
+		}
+		if _, err := pgconn.ParseConfig(dsn); err != nil {
+			add("%s: neither a URL nor a key=value list of PostgreSQL", name) // the parser's message may hold the password
+		}
+	}
+	for name, path := range map[string]string{"redis.password_file": c.Redis.PasswordFile, "gateway.key_file": c.Gateway.KeyFile} {
+		if path == "" || !needs(role, name) {
+			continue
+		}
+		if _, err := os.Stat(path); err != nil {
+			add("%s: %v", name, err)
+		}
+	}
+	for _, l := range []struct{ name, addr string }{
+		{"grpc_listen", c.GRPCListen}, {"http_listen", c.HTTPListen}, {"emitter.grpc_listen", c.Emitter.GRPCListen}, {"emitter.http_listen", c.Emitter.HTTPListen},
+		{"gateway.grpc_listen", c.Gateway.GRPCListen}, {"gateway.http_listen", c.Gateway.HTTPListen}, {"metrics.listen", c.Metrics.Listen},
+	} {
+		if role != None && !needs(role, l.name) {
+			continue
+		}
+		switch loopback, err := IsLoopback(l.addr); {
+		case err != nil:
+			add("%s: %v", l.name, err)
+		case !loopback && !c.Insecure:
+			add("%s: %s is not a loopback address, and there is no TLS and no authentication yet: use 127.0.0.1, or accept that anybody who reaches it may read and write with --insecure", l.name, l.addr)
+		}
+	}
+	for _, l := range []struct{ name, addr string }{{"kafka.listen", c.Kafka.Listen}, {"postgres.listen", c.Postgres.Listen}} {
+		if loopback, err := IsLoopback(l.addr); err != nil || !loopback {
+			add("%s: %q is no loopback address with port; what is embedded listens on loopback only", l.name, l.addr)
+		}
+	}
+	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return problems
+}
+
+func needs(role Role, name string) bool {
+	return slices.ContainsFunc(keys, func(k key) bool { return k.name == name && slices.Contains(k.roles, role) })
+}
+
+// IsLoopback says whether an address to listen on, host:port, is reached from this machine only.
+func IsLoopback(addr string) (bool, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || port == "" {
+		return false, fmt.Errorf("%q is no host:port", addr)
+	}
+	if host == "localhost" {
+		return true, nil
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback(), nil
+}
