@@ -36,6 +36,18 @@ func (b *broker) failProduce(topic string, on *atomic.Bool) {
 	})
 }
 
+// emitting keeps deferred commits open beside the sends while the broker refuses: only the end of the session closes them,
+// and goka waits 60 s for them if nothing ends it.
+func emitting(broken *atomic.Bool, emit goka.ProcessCallback) goka.ProcessCallback {
+	return func(ctx goka.Context, m any) {
+		if broken.Load() {
+			commit := ctx.DeferCommit()
+			context.AfterFunc(ctx.Context(), func() { commit(errors.New("session is over")) })
+		}
+		emit(ctx, m)
+	}
+}
+
 // TestFailedSend: a message whose output the broker refuses is never committed, sessions and at last the processor are
 // renewed, and when the broker takes it, everything is there.
 func TestFailedSend(t *testing.T) {
@@ -50,8 +62,11 @@ func TestFailedSend(t *testing.T) {
 			broken.Store(true)
 			b.produce(10, 0)
 			var sessions atomic.Int64
-			w := newWrapper(t, group.Config{RebuildAfter: 2, Positions: func(context.Context, *group.Session) error { sessions.Add(1); return nil }})
-			a := run(t, b.cluster.ListenAddrs(), w, callback, persist(), goka.Output(output, new(codec.Bytes)))
+			w := newWrapper(t, group.Config{RebuildAfter: 2, Positions: func(context.Context, *group.Session) error {
+				sessions.Add(1)
+				return nil
+			}})
+			a := run(t, b.cluster.ListenAddrs(), w, emitting(&broken, callback), persist(), goka.Output(output, new(codec.Bytes)))
 			waitFor(t, "the processor is built again", func() bool { return a.builds.Load() >= 3 })
 			if n := sessions.Load(); n < 4 {
 				t.Errorf("%d sessions for 2 dead processors", n)
