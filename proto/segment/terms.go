@@ -32,12 +32,7 @@ const (
 // so that it can be used again.
 func AppendTerms(dst []uint64, scratch []byte, e *audittrailv1.Event) (terms []uint64, grown []byte) {
 	t := collector{terms: dst, buf: scratch}
-	for i := range len(e.GetSource()) {
-		if e.Source[i] == '/' {
-			t.text(termSource, e.Source[:i])
-		}
-	}
-	t.text(termSource, e.GetSource())
+	t.source(e.GetSource())
 	t.text(termActorType, e.GetActor().GetType())
 	t.text(termActorID, e.GetActor().GetId())
 	t.text(termSession, e.GetActor().GetSession())
@@ -58,6 +53,12 @@ func AppendTerms(dst []uint64, scratch []byte, e *audittrailv1.Event) (terms []u
 	return t.terms, t.buf
 }
 
+// parseAddr is netip.ParseAddr in the normal form of terms.
+func parseAddr(text string) (netip.Addr, bool) {
+	addr, err := netip.ParseAddr(text)
+	return addr.Unmap().WithZone(""), err == nil
+}
+
 type collector struct {
 	terms []uint64
 	buf   []byte
@@ -70,6 +71,15 @@ func (t *collector) text(kind byte, value string) {
 	}
 }
 
+func (t *collector) source(path string) {
+	for i := range len(path) {
+		if path[i] == '/' {
+			t.text(termSource, path[:i])
+		}
+	}
+	t.text(termSource, path)
+}
+
 func (t *collector) attribute(key, value string) {
 	t.buf = append(append(t.buf[:0], termAttribute, byte(len(key))), key...)
 	t.buf = append(t.buf, value...)
@@ -78,11 +88,10 @@ func (t *collector) attribute(key, value string) {
 
 // ip adds the address and its networks. An event whose address does not parse (none gets past validation) has none of these terms.
 func (t *collector) ip(text string) {
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
+	addr, ok := parseAddr(text)
+	if !ok {
 		return
 	}
-	addr = addr.Unmap().WithZone("")
 	lengths := [3]int{128, 64, 48}
 	if addr.Is4() {
 		lengths = [3]int{32, 24, 16}
