@@ -242,7 +242,7 @@ func TestAProducerOutlivesTheBroker(t *testing.T) {
 	dirs := newDirs(t)
 	broker := startChild(t, "kafka", dirs)
 	dirs.listen = broker.Kafka
-	client := newClient(t, broker.Kafka, kgo.RecordRetries(20))
+	client := newClient(t, broker.Kafka, kgo.RecordRetries(20), kgo.StopProducerOnDataLossDetected()) // fails once a sequence number is refused
 	createTopic(t, kadm.NewClient(client), "events", nil)
 	for round := range 4 {
 		for n := range 5 {

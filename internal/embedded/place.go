@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/maxviazov/audittrail/internal/embedded/pgserver"
 )
@@ -142,7 +143,7 @@ func makePlace(ctx context.Context, data *Data, system string, binaries pgserver
 	}
 	dir := aside
 	if user != nil {
-		if err := os.MkdirAll(system, 0o755); err != nil {
+		if err := pgserver.MakePlace(system); err != nil {
 			return fmt.Errorf("data of PostgreSQL: %w", err)
 		}
 		dir = filepath.Join(system, dataPrefix+strings.ToLower(rand.Text()[:16]))
@@ -173,9 +174,20 @@ func discardUnfinished(aside, system string) error {
 		if filepath.Dir(target) != system || !strings.HasPrefix(filepath.Base(target), dataPrefix) {
 			return fmt.Errorf("%w: %s links to %s", ErrForeign, aside, target)
 		}
-		if err := os.RemoveAll(target); err != nil {
+		if err := removeAll(target); err != nil {
 			return err
 		}
 	}
-	return os.RemoveAll(aside)
+	return removeAll(aside)
+}
+
+// removeAll tries for some seconds: an initdb whose parent was killed may still be writing.
+func removeAll(dir string) (err error) {
+	for range 25 {
+		if err = os.RemoveAll(dir); err == nil {
+			return nil
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	return err
 }

@@ -67,7 +67,11 @@ func newServer(opts ServerOptions, shared bool) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	base, err := os.MkdirTemp("", "audittrail-test-postgres-")
+	temp := os.TempDir()
+	if user != nil && !user.CanEnter(temp) {
+		temp = "/tmp" // a private temporary directory of root is closed to the user of the server
+	}
+	base, err := os.MkdirTemp(temp, "audittrail-test-postgres-")
 	if err != nil {
 		return nil, err
 	}

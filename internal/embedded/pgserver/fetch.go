@@ -55,7 +55,7 @@ func Fetch(ctx context.Context, cfg FetchConfig) (Binaries, error) {
 	if _, err := os.Stat(filepath.Join(bin, "postgres")); err == nil {
 		return Installed(ctx, bin)
 	}
-	if err := os.MkdirAll(cfg.Place, 0o755); err != nil {
+	if err := MakePlace(cfg.Place); err != nil {
 		return Binaries{}, fmt.Errorf("place of the PostgreSQL binaries: %w", err)
 	}
 	stage, err := os.MkdirTemp(cfg.Place, "temp_")
@@ -63,11 +63,11 @@ func Fetch(ctx context.Context, cfg FetchConfig) (Binaries, error) {
 		return Binaries{}, fmt.Errorf("place of the PostgreSQL binaries: %w", err)
 	}
 	defer os.RemoveAll(stage)
-	if err := os.Chmod(stage, 0o755); err != nil {
-		return Binaries{}, err
-	}
 	if err := cfg.extract(ctx, stage); err != nil {
 		return Binaries{}, err
+	}
+	if err := openToAll(filepath.Join(stage, "pg")); err != nil {
+		return Binaries{}, fmt.Errorf("place of the PostgreSQL binaries: %w", err)
 	}
 	// Everything is there before the final name is: a half extracted directory cannot be taken for a whole one. When another
 	// process was faster its directory stays, with the same content.
@@ -75,6 +75,35 @@ func Fetch(ctx context.Context, cfg FetchConfig) (Binaries, error) {
 		return Binaries{}, fmt.Errorf("place of the PostgreSQL binaries: %w", err)
 	}
 	return Installed(ctx, bin)
+}
+
+// MakePlace makes a directory that every user may enter, whatever the umask; an existing one stays as it is.
+func MakePlace(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
+}
+
+// openToAll lets every user read and run what is below dir, whatever the umask was: as root another user runs it.
+func openToAll(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.Type() == fs.ModeSymlink {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		mode := info.Mode().Perm() | 0o444
+		if entry.IsDir() || mode&0o100 != 0 {
+			mode |= 0o111
+		}
+		return os.Chmod(path, mode)
+	})
 }
 
 func (cfg FetchConfig) withDefaults() (FetchConfig, error) {

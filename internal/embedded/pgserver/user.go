@@ -16,8 +16,8 @@ type User struct {
 	UID, GID uint32
 }
 
-// unprivileged are the existing users tried in turn when this process is root. PostgreSQL's own account comes
-// first: nobody owns files by mistake more often than not.
+// unprivileged are the users tried in turn when this process is root. PostgreSQL's own account comes first; nobody should
+// own no files, but is there everywhere.
 var unprivileged = []string{"postgres", "nobody"}
 
 // Unprivileged returns the user PostgreSQL must run as: nil when this process is not root, else the first of
