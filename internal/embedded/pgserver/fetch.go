@@ -63,7 +63,16 @@ func Fetch(ctx context.Context, cfg FetchConfig) (Binaries, error) {
 		return Binaries{}, fmt.Errorf("place of the PostgreSQL binaries: %w", err)
 	}
 	defer os.RemoveAll(stage)
-	if err := cfg.extract(ctx, stage); err != nil {
+	cached := archivesIn(cfg.Archives)
+	err = cfg.extract(ctx, stage)
+	if len(cached) > 0 && errors.Is(err, ErrFetch) && ctx.Err() == nil {
+		// A damaged archive in the cache would fail for ever: fetch it again.
+		for _, archive := range cached {
+			os.Remove(archive) // when that fails, so does the second try
+		}
+		err = cfg.extract(ctx, stage)
+	}
+	if err != nil {
 		return Binaries{}, err
 	}
 	if err := openToAll(filepath.Join(stage, "pg")); err != nil {
@@ -165,7 +174,7 @@ func archivesIn(dir string) []string {
 // last failure means success here.
 func (cfg FetchConfig) extract(ctx context.Context, stage string) error {
 	decoy := filepath.Join(stage, "decoy")
-	if err := os.Mkdir(decoy, 0o700); err != nil {
+	if err := os.MkdirAll(decoy, 0o700); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(decoy, "PG_VERSION"), []byte(strings.Split(string(Version), ".")[0]), 0o600); err != nil {
