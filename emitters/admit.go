@@ -2,6 +2,7 @@ package emitters
 
 import (
 	"crypto/rand"
+	"math/bits"
 	"sync"
 	"time"
 
@@ -89,14 +90,11 @@ func newPiece(w waiter, n int) *piece {
 	return &piece{waiter: w, buf: buf}
 }
 
-// reserve makes the capacity of buf at least n, in steps of powers of two, so that buffers fit again.
+// reserve makes the capacity of buf at least n, in steps of a quarter of a power of two, so that buffers fit again and waste little.
 func reserve(buf *[]byte, n int) {
 	if cap(*buf) >= n {
 		return
 	}
-	size := 1 << 10
-	for size < n {
-		size <<= 1
-	}
-	*buf = append(make([]byte, 0, size), *buf...)
+	step := max(256, 1<<(bits.Len(uint(n))-3))
+	*buf = append(make([]byte, 0, (n+step-1)/step*step), *buf...)
 }

@@ -1,6 +1,7 @@
 package emitters
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,8 +81,9 @@ func (p *packer) add(source string, piece *piece) {
 	defer p.mu.Unlock()
 	l := p.lanes[source]
 	if l == nil {
-		l = &lane{source: source}
-		p.lanes[source] = l
+		// The source may point into a request of 4 MiB, which would live as long as the lane.
+		l = &lane{source: strings.Clone(source)}
+		p.lanes[l.source] = l
 	}
 	m := l.open
 	if m != nil && (m.events+piece.events > stream.MaxBatchEvents || m.bytes+payload > stream.MaxBatchBytes) {
