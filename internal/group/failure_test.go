@@ -221,7 +221,14 @@ func TestRefusal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := startBroker(t, 1)
 			b.produce(1, 0)
-			w := newWrapper(t, group.Config{Positions: from.hook})
+			var sessions atomic.Int64
+			w := newWrapper(t, group.Config{Positions: func(ctx context.Context, s *group.Session) error {
+				sessions.Add(1)
+				if from.hook == nil {
+					return nil
+				}
+				return from.hook(ctx, s)
+			}})
 			seen := make(chan struct{}, 10)
 			a := run(t, b.cluster.ListenAddrs(), w, func(ctx goka.Context, m any) {
 				seen <- struct{}{}
@@ -238,8 +245,8 @@ func TestRefusal(t *testing.T) {
 			if !errors.As(a.err, &r) || !errors.As(w.Err(), &r) {
 				t.Errorf("supervisor returned %v, recorded %v", a.err, w.Err())
 			}
-			if n := a.builds.Load(); n != 1 {
-				t.Errorf("processor was built %d times", n)
+			if a.builds.Load() != 1 || sessions.Load() != 1 {
+				t.Errorf("processor was built %d times, had %d sessions", a.builds.Load(), sessions.Load())
 			}
 			if at := b.committed(0); from.callback != nil && at > 0 {
 				t.Errorf("committed %d", at)
