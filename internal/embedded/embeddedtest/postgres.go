@@ -61,6 +61,7 @@ func Main(m *testing.M) int {
 		if err := shared.server.run.Stop(ctx); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
+		os.RemoveAll(shared.server.base) // gone already, unless the server had ended by itself
 		shared.server = nil
 	}
 	return code

@@ -17,13 +17,14 @@ import (
 )
 
 // keeper runs the server ($@) and stops it in an orderly way (SIGINT, "fast") when descriptor 3, a pipe to the process that started it,
-// closes. Afterwards it removes the directory $REMOVE, if one is named. Its exit status is the server's.
+// closes; then it removes the directory $REMOVE, if one is named. A server that ends by itself leaves the directory
+// for its log to be read. The exit status is the server's.
 const keeper = `"$@" </dev/null 3<&- & server=$!
-{ cat >/dev/null; kill -INT $server; } <&3 2>/dev/null & watch=$!
+{ cat >/dev/null; kill -INT $server; exit 0; } <&3 2>/dev/null & watch=$!
 exec 3<&-
 wait $server; status=$?
-kill $watch 2>/dev/null
-if [ -n "$REMOVE" ]; then rm -rf -- "$REMOVE"; fi
+{ kill $watch; wait $watch; } 2>/dev/null; told=$?
+if [ -n "$REMOVE" ] && [ $told = 0 ]; then rm -rf -- "$REMOVE"; fi
 exit $status`
 
 // Config describes one run of a server.
@@ -34,7 +35,7 @@ type Config struct {
 	Port     int               // on 127.0.0.1
 	Settings map[string]string // as in postgresql.conf, over the file's
 	Log      string            // file the server's log is appended to; must be writable for this process, not for User
-	Remove   string            // directory to remove once the server has stopped, however this process ends; empty: none
+	Remove   string            // directory to remove once the server was stopped, however this process ends; empty: none
 }
 
 // Server is a running server. All methods may be called at once from several goroutines.
