@@ -37,7 +37,7 @@ type FetchConfig struct {
 	// Place is the directory that holds the extracted binaries, in a subdirectory for each version. Default: SystemPlace as
 	// root, else audittrail/postgresql in the user's cache directory.
 	Place string
-	// Repository is the base URL of the Maven repository. Default: the library's, Maven Central.
+	// Repository is the base URL of the repository of the archives. Default: the library's.
 	Repository string
 	// Fetching is called before something is downloaded (about 15 MB). Optional.
 	Fetching func()
@@ -134,9 +134,6 @@ func (cfg FetchConfig) withDefaults() (FetchConfig, error) {
 	if cfg.Archives == "" || !usable(cfg.Archives) {
 		cfg.Archives = filepath.Join(cfg.Place, "archives")
 	}
-	if cfg.Repository == "" {
-		cfg.Repository = "https://repo1.maven.org/maven2"
-	}
 	if cfg.Fetching == nil {
 		cfg.Fetching = func() {}
 	}
@@ -187,18 +184,21 @@ func (cfg FetchConfig) extract(ctx context.Context, stage string) error {
 	if len(archivesIn(cfg.Archives)) == 0 {
 		cfg.Fetching()
 	}
-	library := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
-		Version(Version).Port(uint32(port)).CachePath(cfg.Archives).BinaryRepositoryURL(cfg.Repository).
-		RuntimePath(filepath.Join(stage, "run")).BinariesPath(filepath.Join(stage, "pg")).DataPath(decoy).Logger(io.Discard))
+	settings := embeddedpostgres.DefaultConfig().Version(Version).Port(uint32(port)).CachePath(cfg.Archives).
+		RuntimePath(filepath.Join(stage, "run")).BinariesPath(filepath.Join(stage, "pg")).DataPath(decoy).Logger(io.Discard)
+	if cfg.Repository != "" {
+		settings = settings.BinaryRepositoryURL(cfg.Repository)
+	}
+	server := embeddedpostgres.NewDatabase(settings)
 	done := make(chan error, 1)
-	go func() { done <- library.Start() }() // takes no context: abandoned when ctx ends, it only writes below stage and the cache
+	go func() { done <- server.Start() }() // takes no context: abandoned when ctx ends, it only writes below stage and the cache
 	select {
 	case err = <-done:
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrFetch, context.Cause(ctx))
 	}
 	if err == nil {
-		return errors.Join(errors.New("an empty directory was started as a database"), library.Stop())
+		return errors.Join(errors.New("an empty directory was started as a database"), server.Stop())
 	}
 	share(cfg.Archives)
 	if !strings.HasPrefix(err.Error(), "could not start postgres") {
