@@ -40,11 +40,12 @@ func take(t *testing.T, from <-chan held, n int) []held {
 
 // TestOnlyThePrefixIsCommitted is R3: of ten messages all but one finish, the session ends without warning, and the commit
 // is that of the one.
-func TestOnlyThePrefixIsCommitted(t *testing.T) {
-	b := startBroker(t, 1)
+func TestOnlyThePrefixIsCommitted(t *testing.T) { onlyThePrefix(t, startBroker(t, 1)) }
+
+func onlyThePrefix(t *testing.T, b *broker) {
 	b.produce(10, 0)
 	messages := make(chan held, 100)
-	a := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{}), hold(messages))
+	a := run(t, b.addrs, newWrapper(t, group.Config{}), hold(messages))
 
 	first := take(t, messages, 10)
 	for _, m := range slices.Backward(first) {
@@ -73,7 +74,7 @@ func TestFailedCommitIsDeliveredAgain(t *testing.T) {
 	b := startBroker(t, 1)
 	b.produce(5, 0)
 	messages := make(chan held, 100)
-	a := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{}), hold(messages))
+	a := run(t, b.addrs, newWrapper(t, group.Config{}), hold(messages))
 
 	first := take(t, messages, 5)
 	first[0].commit(nil)

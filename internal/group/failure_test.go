@@ -66,7 +66,7 @@ func TestFailedSend(t *testing.T) {
 				sessions.Add(1)
 				return nil
 			}})
-			a := run(t, b.cluster.ListenAddrs(), w, emitting(&broken, callback), persist(), goka.Output(output, new(codec.Bytes)))
+			a := run(t, b.addrs, w, emitting(&broken, callback), persist(), goka.Output(output, new(codec.Bytes)))
 			waitFor(t, "the processor is built again", func() bool { return a.builds.Load() >= 3 })
 			if n := sessions.Load(); n < 4 {
 				t.Errorf("%d sessions for 2 dead processors", n)
@@ -99,7 +99,7 @@ func TestPanicEndsTheSession(t *testing.T) {
 			messages := make(chan held, 100)
 			waiting := hold(messages)
 			var stumbled atomic.Bool
-			a := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{}), func(ctx goka.Context, m any) {
+			a := run(t, b.addrs, newWrapper(t, group.Config{}), func(ctx goka.Context, m any) {
 				if ctx.Offset() == 5 && stumbled.CompareAndSwap(false, true) {
 					stumble(ctx)
 				}
@@ -135,7 +135,7 @@ func TestFailThatDoesNotStop(t *testing.T) {
 	went := make(chan struct{}, 1)
 	var stuck atomic.Bool
 	done := make(chan int64, 100)
-	a := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{}), func(ctx goka.Context, _ any) {
+	a := run(t, b.addrs, newWrapper(t, group.Config{}), func(ctx goka.Context, _ any) {
 		if ctx.Offset() == 1 && stuck.CompareAndSwap(false, true) {
 			inCallback <- group.SessionFrom(ctx.Context())
 			<-ctx.Context().Done()
@@ -162,7 +162,7 @@ func TestEndSession(t *testing.T) {
 	inside := make(chan bool, 1)
 	w := newWrapper(t, group.Config{})
 	waiting := hold(messages)
-	a := run(t, b.cluster.ListenAddrs(), w, func(ctx goka.Context, m any) {
+	a := run(t, b.addrs, w, func(ctx goka.Context, m any) {
 		waiting(ctx, m)
 		select {
 		case <-inside:
@@ -230,7 +230,7 @@ func TestRefusal(t *testing.T) {
 				return from.hook(ctx, s)
 			}})
 			seen := make(chan struct{}, 10)
-			a := run(t, b.cluster.ListenAddrs(), w, func(ctx goka.Context, m any) {
+			a := run(t, b.addrs, w, func(ctx goka.Context, m any) {
 				seen <- struct{}{}
 				if from.callback != nil {
 					from.callback(ctx, m)

@@ -34,10 +34,11 @@ const (
 	gokaApp = "app"
 )
 
-// broker is one kfake broker with a client to look into it.
+// broker is one broker with a client to look into it.
 type broker struct {
 	t       *testing.T
-	cluster *kfake.Cluster
+	addrs   []string
+	cluster *kfake.Cluster // nil when the broker is a real one
 	client  *kgo.Client
 	admin   *kadm.Client
 }
@@ -51,12 +52,19 @@ func startBroker(t *testing.T, partitions int32, opts ...kfake.Opt) *broker {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	b := lookInto(t, c.ListenAddrs())
+	b.cluster = c
+	return b
+}
+
+func lookInto(t *testing.T, addrs []string) *broker {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	return &broker{t: t, cluster: c, client: client, admin: kadm.NewClient(client)}
+	return &broker{t: t, addrs: addrs, client: client, admin: kadm.NewClient(client)}
 }
 
 // produce appends n messages to each of the partitions.

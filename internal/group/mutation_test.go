@@ -17,7 +17,7 @@ func TestMaxWinsLoses(t *testing.T) {
 	b := startBroker(t, 1)
 	b.produce(10, 0)
 	messages := make(chan held, 100)
-	a := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{}), hold(messages))
+	a := run(t, b.addrs, newWrapper(t, group.Config{}), hold(messages))
 	first := take(t, messages, 10)
 	for _, m := range first {
 		if m.offset != 3 {

@@ -49,7 +49,7 @@ func TestBrokerRestarts(t *testing.T) {
 	offsets := make(chan int64, 100)
 	registry := prometheus.NewRegistry()
 	w := newWrapper(t, group.Config{Registerer: registry})
-	a := run(t, b.cluster.ListenAddrs(), w, func(ctx goka.Context, _ any) { offsets <- ctx.Offset() })
+	a := run(t, b.addrs, w, func(ctx goka.Context, _ any) { offsets <- ctx.Offset() })
 	for range 3 {
 		await(t, "a message", offsets)
 	}
@@ -91,14 +91,14 @@ func TestPositionsMayWait(t *testing.T) {
 		}
 	}})
 	offsets := make(chan int64, 100)
-	a := run(t, b.cluster.ListenAddrs(), w, func(ctx goka.Context, _ any) { offsets <- ctx.Offset() })
+	a := run(t, b.addrs, w, func(ctx goka.Context, _ any) { offsets <- ctx.Offset() })
 	waitFor(t, "positions are asked for", func() bool { return sessions.Load() == 1 })
 	// Time itself is under test here: nothing may happen in it.
 	time.Sleep(wait)
 	if gaveUp.Load() || sessions.Load() != 1 {
 		t.Fatalf("session was lost while Positions waited; %d sessions", sessions.Load())
 	}
-	other := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{}), func(goka.Context, any) {})
+	other := run(t, b.addrs, newWrapper(t, group.Config{}), func(goka.Context, any) {})
 	waitFor(t, "the rebalance reaches Positions", gaveUp.Load)
 	waitFor(t, "and it is asked again", func() bool { return sessions.Load() >= 2 })
 	close(release)

@@ -13,8 +13,9 @@ import (
 )
 
 // TestSetPosition starts one group again and again from a position that is not its commit.
-func TestSetPosition(t *testing.T) {
-	b := startBroker(t, 1)
+func TestSetPosition(t *testing.T) { setPosition(t, startBroker(t, 1)) }
+
+func setPosition(t *testing.T, b *broker) {
 	b.produce(100, 0)
 	for _, c := range []struct {
 		name   string
@@ -39,7 +40,7 @@ func TestSetPosition(t *testing.T) {
 				}
 				return s.SetPosition(input, 0, c.start)
 			}})
-			a := run(t, b.cluster.ListenAddrs(), w, hold(messages))
+			a := run(t, b.addrs, w, hold(messages))
 			m := await(t, "the first message", messages)
 			if m.offset != c.start {
 				t.Errorf("starts at %d, not at %d", m.offset, c.start)
@@ -63,7 +64,7 @@ func TestPositionAtEnd(t *testing.T) {
 		defer close(positioned)
 		return s.SetPosition(input, 0, 100)
 	}})
-	a := run(t, b.cluster.ListenAddrs(), w, hold(messages))
+	a := run(t, b.addrs, w, hold(messages))
 	await(t, "positions", positioned)
 	b.produce(1, 0)
 	m := await(t, "the first message", messages)
@@ -75,8 +76,9 @@ func TestPositionAtEnd(t *testing.T) {
 }
 
 // TestPositionOutsideTheLog: refused, nothing changed, and the caller may clamp.
-func TestPositionOutsideTheLog(t *testing.T) {
-	b := startBroker(t, 1)
+func TestPositionOutsideTheLog(t *testing.T) { outsideTheLog(t, startBroker(t, 1)) }
+
+func outsideTheLog(t *testing.T, b *broker) {
 	b.produce(100, 0)
 	if _, err := b.admin.DeleteRecords(t.Context(), kadm.Offsets{input: {0: {Topic: input, Partition: 0, At: 50}}}); err != nil {
 		t.Fatal(err)
@@ -96,7 +98,7 @@ func TestPositionOutsideTheLog(t *testing.T) {
 		}
 		return s.SetPosition(input, 0, 50)
 	}})
-	a := run(t, b.cluster.ListenAddrs(), w, hold(messages))
+	a := run(t, b.addrs, w, hold(messages))
 	m := await(t, "the first message", messages)
 	if m.offset != 50 {
 		t.Errorf("starts at %d, not at 50", m.offset)
@@ -114,7 +116,7 @@ func TestMetadata(t *testing.T) {
 	b := startBroker(t, 1)
 	b.produce(1, 0)
 	messages := make(chan held, 100)
-	a := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{}), hold(messages))
+	a := run(t, b.addrs, newWrapper(t, group.Config{}), hold(messages))
 	m := await(t, "a message", messages)
 	m.commit(nil)
 	waitFor(t, "the commit", func() bool { return b.committed(0) == 1 })
@@ -135,7 +137,7 @@ func TestRecoveredRunsBetweenTablesAndDelivery(t *testing.T) {
 		Positions: func(context.Context, *group.Session) error { order <- "positions"; return nil },
 		Recovered: func(context.Context, *group.Session) error { order <- "recovered"; return nil },
 	})
-	a := run(t, b.cluster.ListenAddrs(), w, func(goka.Context, any) { order <- "message" }, persist())
+	a := run(t, b.addrs, w, func(goka.Context, any) { order <- "message" }, persist())
 	for _, want := range []string{"positions", "recovered", "message"} {
 		if got := await(t, want, order); got != want {
 			t.Errorf("%s came instead of %s", got, want)

@@ -51,9 +51,10 @@ func (s *seen) owners() map[string]int {
 
 // TestRebalanceDoesNotStopTheWorld goes from one member to two and back under a steady stream. goka alone needs more than
 // 5 s each time, because it sleeps that long.
-func TestRebalanceDoesNotStopTheWorld(t *testing.T) {
+func TestRebalanceDoesNotStopTheWorld(t *testing.T) { rebalanceUnderLoad(t, startBroker(t, 4)) }
+
+func rebalanceUnderLoad(t *testing.T, b *broker) {
 	const partitions = 4
-	b := startBroker(t, partitions)
 	ctx, cancel := context.WithCancel(t.Context())
 	var producing sync.WaitGroup
 	producing.Go(func() {
@@ -75,9 +76,9 @@ func TestRebalanceDoesNotStopTheWorld(t *testing.T) {
 
 	s := newSeen()
 	registry := prometheus.NewRegistry()
-	one := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{Registerer: registry}), s.callback("one"))
+	one := run(t, b.addrs, newWrapper(t, group.Config{Registerer: registry}), s.callback("one"))
 	waitFor(t, "one has all", func() bool { return s.owners()["one"] == partitions })
-	two := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{}), s.callback("two"))
+	two := run(t, b.addrs, newWrapper(t, group.Config{}), s.callback("two"))
 	waitFor(t, "two have half each", func() bool { o := s.owners(); return o["one"] == 2 && o["two"] == 2 })
 	two.stop()
 	waitFor(t, "one has all again", func() bool { return s.owners()["one"] == partitions })
@@ -121,17 +122,18 @@ func sum(t *testing.T, r *prometheus.Registry, name string) (n float64) {
 
 // TestRebalanceLosesNothing: a batch is in flight when another member takes its partition; the batch fails, the other gets
 // every message of it.
-func TestRebalanceLosesNothing(t *testing.T) {
-	b := startBroker(t, 2)
+func TestRebalanceLosesNothing(t *testing.T) { rebalanceWithBatch(t, startBroker(t, 2)) }
+
+func rebalanceWithBatch(t *testing.T, b *broker) {
 	b.produce(5, 0, 1)
 	mine, theirs := make(chan held, 100), make(chan held, 100)
-	one := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{}), hold(mine))
+	one := run(t, b.addrs, newWrapper(t, group.Config{}), hold(mine))
 	for _, m := range take(t, mine, 10) {
 		if m.offset >= 3 {
 			m.commit(nil)
 		}
 	}
-	two := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{}), hold(theirs))
+	two := run(t, b.addrs, newWrapper(t, group.Config{}), hold(theirs))
 	got := take(t, theirs, 5)
 	for i, m := range got {
 		if m.offset != int64(i) {
@@ -151,13 +153,14 @@ func TestRebalanceLosesNothing(t *testing.T) {
 }
 
 // TestStaticMember: the instance id reaches the broker, and a second process with it makes the first one stop for good.
-func TestStaticMember(t *testing.T) {
-	b := startBroker(t, 1)
+func TestStaticMember(t *testing.T) { staticMember(t, startBroker(t, 1)) }
+
+func staticMember(t *testing.T, b *broker) {
 	b.produce(1, 0)
 	c := settings()
 	c.Consumer.Group.InstanceId = "pod-0"
 	messages := make(chan held, 100)
-	one := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{Settings: c}), hold(messages))
+	one := run(t, b.addrs, newWrapper(t, group.Config{Settings: c}), hold(messages))
 	await(t, "a message", messages)
 	groups, err := b.admin.DescribeGroups(t.Context(), gokaApp)
 	if err != nil {
@@ -167,7 +170,7 @@ func TestStaticMember(t *testing.T) {
 	if len(members) != 1 || members[0].InstanceID == nil || *members[0].InstanceID != "pod-0" {
 		t.Errorf("members of the group: %+v", members)
 	}
-	two := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{Settings: c}), hold(messages))
+	two := run(t, b.addrs, newWrapper(t, group.Config{Settings: c}), hold(messages))
 	await(t, "the first one stops", one.done)
 	var r group.Refusal
 	if !errors.As(one.err, &r) {
@@ -208,7 +211,7 @@ func TestClosedClaimIsClaimedAgain(t *testing.T) {
 	})
 	var sessions sync.Map
 	messages := make(chan int64, 100)
-	a := run(t, b.cluster.ListenAddrs(), newWrapper(t, group.Config{}), func(ctx goka.Context, _ any) {
+	a := run(t, b.addrs, newWrapper(t, group.Config{}), func(ctx goka.Context, _ any) {
 		sessions.Store(group.SessionFrom(ctx.Context()), true)
 		messages <- ctx.Offset()
 	})
