@@ -1,14 +1,67 @@
-# `make` lists the targets. Only Go and make are needed; see internal/tools/setup.sh for the rest.
+# `make` lists the targets. Only Go and make are needed; what else a target uses it gets itself or says
+# how to get (internal/tools/setup.sh).
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+MAKEFLAGS   += --no-print-directory
 
 # Tools are pinned in modules of their own, so that none of their dependencies is one of ours.
-BUF := go tool -modfile=internal/tools/buf.mod buf
+BUF     := go tool -modfile=internal/tools/buf.mod buf
+LINT    := go tool -modfile=internal/tools/lint.mod golangci-lint
+COMPOSE := go tool -modfile=internal/tools/compose.mod github.com/compose-spec/compose-go/v2/cmd
+
+# go test, and a summary that names what was left out.
+GOTEST := go run ./internal/tools/gotest
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
+
+.PHONY: run
+run: ## Run the whole system in one process, with its data in ./data
+	go run -ldflags "-X main.version=$(VERSION)" ./cmd/audittrail all
+
+.PHONY: build
+build: ## Build bin/audittrail
+	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/audittrail ./cmd/audittrail
+
+.PHONY: test
+test: ## Run all tests but the long ones
+	@internal/tools/setup.sh redis
+	$(GOTEST) -timeout 10m ./...
+
+.PHONY: test-race
+test-race: ## Run the tests of what is concurrent with the race detector (needs a C compiler)
+	@internal/tools/setup.sh redis cc
+	CGO_ENABLED=1 $(GOTEST) -race -timeout 10m ./internal/group/... ./emitters/... ./processors/...
+
+.PHONY: test-mutations
+test-mutations: ## Show that what goes wrong without a rule is noticed: tests with the rule switched off
+	@internal/tools/setup.sh redis
+	$(GOTEST) -tags mutations -timeout 10m ./internal/group/... ./processors/...
+
+.PHONY: test-pg15
+test-pg15: ## Run the tests of the store on PostgreSQL 15, the oldest supported
+	@internal/tools/setup.sh redis postgresql15
+	AUDITTRAIL_TEST_PG=15 $(GOTEST) -timeout 10m ./processors/sink/... ./views/...
+
+.PHONY: test-kill
+test-kill: ## Run the kill tests in full on the in-process broker
+	@internal/tools/setup.sh redis
+	AUDITTRAIL_KILL=long $(GOTEST) -count 1 -run Kill -timeout 40m ./bench/...
+
+.PHONY: test-kafka
+test-kafka: ## Run the end-to-end and kill tests against a real Apache Kafka (Java 17, Maven)
+	@internal/tools/setup.sh redis java maven
+	$(GOTEST) -tags realkafka -p 1 -count 1 -run RealKafka -timeout 40m ./internal/... ./proto/... ./processors/... ./bench/...
+
+.PHONY: lint
+lint: ## Vet, lint and check formats and the import direction
+	$(BUF) lint
+	$(BUF) format --diff --exit-code --path proto/audittrail
+	$(LINT) run
 
 .PHONY: generate
 generate: ## Lint the .proto files and regenerate what is made from them
@@ -20,5 +73,24 @@ generate-check: ## Fail when a generated file is not fresh
 
 .PHONY: breaking
 breaking: ## Fail when the .proto files break clients of the previous commit
-	@if git cat-file -e HEAD~1:proto 2>/dev/null; then $(BUF) breaking --against '.git#ref=HEAD~1'; \
+	@if git cat-file -e HEAD~1:buf.yaml 2>/dev/null; then $(BUF) breaking --against '.git#ref=HEAD~1'; \
 	else echo 'breaking: the previous commit has no proto/, nothing to compare with'; fi
+
+.PHONY: up
+up: ## Build and start a small cluster in containers (docker compose)
+	docker/secrets.sh
+	VERSION=$(VERSION) docker compose -f docker/compose.yaml up --build --detach --wait
+
+.PHONY: down
+down: ## Stop the cluster; its data stays in volumes
+	docker compose -f docker/compose.yaml down
+
+.PHONY: compose-check
+compose-check: ## Check the compose file without containers
+	$(COMPOSE) docker/compose.yaml >/dev/null
+	$(GOTEST) ./docker/...
+
+.PHONY: clean
+clean: ## Remove what was built; ./data stays
+	rm -rf bin
+	go clean -testcache
