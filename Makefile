@@ -52,10 +52,13 @@ test-kill: ## Run the kill tests in full on the in-process broker
 	@internal/tools/setup.sh redis
 	AUDITTRAIL_KILL=long $(GOTEST) -count 1 -run Kill -timeout 40m ./bench/...
 
+# The tests against a real Apache Kafka have the build tag realkafka and RealKafka in their names
+# (internal/tools/repo_test.go holds both together).
 .PHONY: test-kafka
 test-kafka: ## Run the end-to-end and kill tests against a real Apache Kafka (Java 17, Maven)
 	@internal/tools/setup.sh redis java maven
-	$(GOTEST) -tags realkafka -p 1 -count 1 -run RealKafka -timeout 40m ./internal/... ./proto/... ./processors/... ./bench/...
+	AUDITTRAIL_KILL=$${AUDITTRAIL_KILL:-long} $(GOTEST) -tags realkafka -run RealKafka -p 1 -count 1 -timeout 40m \
+		$$(git grep -l '^//go:build realkafka' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's,^,./,')
 
 .PHONY: lint
 lint: ## Vet, lint and check formats and the import direction

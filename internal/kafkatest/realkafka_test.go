@@ -85,7 +85,7 @@ func consume(t *testing.T, c *Cluster, topic string, n int) [][]byte {
 	return got
 }
 
-func TestOneNodeKeepsMessagesOverKill9(t *testing.T) {
+func TestRealKafkaKeepsMessagesOverKill9(t *testing.T) {
 	c := Start(t, Options{Properties: quick})
 	createTopic(t, c, "one", 1)
 	large := bytes.Repeat([]byte("x"), 3<<20)
@@ -106,7 +106,7 @@ func TestOneNodeKeepsMessagesOverKill9(t *testing.T) {
 	}
 }
 
-func TestThreeNodesAcknowledgeWithoutTheLeader(t *testing.T) {
+func TestRealKafkaAcknowledgesWithoutTheLeader(t *testing.T) {
 	c := Start(t, Options{Nodes: 3, Properties: quick})
 	createTopic(t, c, "three", 3)
 	produce(t, c, "three", []byte("before"))
@@ -141,9 +141,9 @@ func TestThreeNodesAcknowledgeWithoutTheLeader(t *testing.T) {
 	}
 }
 
-// TestBrokersDieWithTheirParent runs itself as a child that starts a broker, prints its process id and
+// TestRealKafkaDiesWithItsParent runs itself as a child that starts a broker, prints its process id and
 // waits to be killed.
-func TestBrokersDieWithTheirParent(t *testing.T) {
+func TestRealKafkaDiesWithItsParent(t *testing.T) {
 	const env = "KAFKATEST_CHILD_DIR"
 	if dir := os.Getenv(env); dir != "" {
 		c, err := New(t.Context(), dir, Options{})
@@ -153,7 +153,7 @@ func TestBrokersDieWithTheirParent(t *testing.T) {
 		fmt.Printf("broker %d\n", c.nodes[0].cmd.Process.Pid)
 		select {}
 	}
-	child := exec.Command(os.Args[0], "-test.run=^TestBrokersDieWithTheirParent$")
+	child := exec.Command(os.Args[0], "-test.run=^TestRealKafkaDiesWithItsParent$")
 	child.Env = append(os.Environ(), env+"="+t.TempDir())
 	out, err := child.StdoutPipe()
 	if err != nil {
