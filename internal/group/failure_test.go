@@ -179,11 +179,9 @@ func TestEndSession(t *testing.T) {
 	second := take(t, messages, 4)
 	inside <- true
 	b.produce(1, 0)
-	var last held
-	for last = range messages {
-		if last.session != first[0].session && last.session != second[0].session {
-			break
-		}
+	last := await(t, "a message of the third session", messages)
+	for last.session == second[0].session {
+		last = await(t, "a message of the third session", messages)
 	}
 	if d := time.Since(began); d > 4*time.Second {
 		t.Errorf("two sessions were replaced in %v", d)
@@ -260,4 +258,33 @@ func TestRefusal(t *testing.T) {
 			t.Errorf("supervisor returned %v", err)
 		}
 	})
+}
+
+// TestHookErrorsAreRetried: an error before delivery costs a session, not the processor.
+func TestHookErrorsAreRetried(t *testing.T) {
+	b := startBroker(t, 1)
+	b.produce(1, 0)
+	var positions, recovered atomic.Int64
+	failFirst := func(n *atomic.Int64) group.Hook {
+		return func(context.Context, *group.Session) error {
+			if n.Add(1) == 1 {
+				return errors.New("not yet")
+			}
+			return nil
+		}
+	}
+	offsets := make(chan int64, 10)
+	w := newWrapper(t, group.Config{Positions: failFirst(&positions), Recovered: failFirst(&recovered)})
+	a := run(t, b.addrs, w, func(ctx goka.Context, m any) {
+		ctx.SetValue(m)
+		offsets <- ctx.Offset()
+	}, persist())
+	if got := await(t, "a message", offsets); got != 0 {
+		t.Errorf("starts at %d", got)
+	}
+	waitFor(t, "it is committed", func() bool { return b.committed(0) == 1 })
+	if positions.Load() != 3 || recovered.Load() != 2 || a.builds.Load() != 1 {
+		t.Errorf("positions %d times, recovered %d times, %d processors", positions.Load(), recovered.Load(), a.builds.Load())
+	}
+	a.stop()
 }

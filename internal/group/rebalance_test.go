@@ -176,12 +176,11 @@ func staticMember(t *testing.T, b *broker) {
 	if !errors.As(one.err, &r) {
 		t.Errorf("the first one stopped with %v", one.err)
 	}
-	for m := range messages {
-		if m.session.Context().Err() == nil {
-			m.commit(nil)
-			break
-		}
+	m := await(t, "a message", messages)
+	for m.session.Context().Err() != nil {
+		m = await(t, "a message of the second one", messages)
 	}
+	m.commit(nil)
 	waitFor(t, "the second one commits", func() bool { return b.committed(0) == 1 })
 	two.stop()
 }

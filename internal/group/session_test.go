@@ -55,7 +55,7 @@ func TestNothingIsCommittedAfterEnd(t *testing.T) {
 	if !slices.Equal(inner.marked, []int64{1}) {
 		t.Errorf("marked %v", inner.marked)
 	}
-	if context.Cause(s.Context()) != boom || *s.cause.Load() != boom {
+	if !errors.Is(context.Cause(s.Context()), boom) || !errors.Is(*s.cause.Load(), boom) {
 		t.Errorf("cause %v, recorded %v", context.Cause(s.Context()), s.cause.Load())
 	}
 }
