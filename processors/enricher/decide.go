@@ -125,9 +125,12 @@ func (d *decider) begin(m message, w *window) {
 
 // whole returns why the message is one dead letter, or "".
 func (d *decider) whole(events [][]byte, err error) (reason, detail string) {
-	size := 0
-	for _, e := range events {
-		size += len(e)
+	size := len(d.m.value)
+	if err == nil {
+		size = 0
+		for _, e := range events {
+			size += len(e)
+		}
 	}
 	switch {
 	case size > stream.MaxBatchBytes || len(d.m.value) > 2*stream.MaxBatchBytes:

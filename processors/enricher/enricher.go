@@ -86,7 +86,7 @@ func (e *Enricher) build(ctx context.Context) (*goka.Processor, error) {
 	common := stream.Goka{Settings: e.config.Kafka, Log: e.log}
 	options := common.ProcessorOptions(stream.Records, stream.Table)
 	options = append(options, e.group.Options(e.producerBuilder())...)
-	options = append(options, goka.WithStorageBuilder(e.stores.builder), goka.WithUpdateCallback(update))
+	options = append(options, goka.WithStorageBuilder(e.stores.builder), goka.WithUpdateCallback(e.stores.update))
 	return goka.NewProcessor(e.config.Kafka.Brokers, e.graph(), options...)
 }
 

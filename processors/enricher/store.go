@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lovoo/goka"
 	"github.com/lovoo/goka/storage"
 	"github.com/rs/zerolog"
 
@@ -103,15 +102,6 @@ func (s *store) MarkRecovered() error {
 	s.log.Info().Dur("took", took).Int("sources", len(s.states)).Int("window_ids", s.window.len()).Int64("offset", s.offset).
 		Int("stale", len(s.stale)).Msg("table recovered")
 	return nil
-}
-
-// update is goka's update callback of the processor: it gets each value that is read from a table's changelog, the
-// joined registry's included.
-func update(ctx goka.UpdateContext, to storage.Storage, key string, value []byte) error {
-	if s, ok := to.(*store); ok {
-		return s.recover(ctx.Offset(), key, value)
-	}
-	return goka.DefaultUpdate(ctx, to, key, value)
 }
 
 // recover folds one value of the changelog.

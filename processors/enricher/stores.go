@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lovoo/goka"
 	"github.com/lovoo/goka/storage"
 	"github.com/rs/zerolog"
 
@@ -51,6 +52,15 @@ func (s *stores) builder(topic string, partition int32) (storage.Storage, error)
 		return table.NewStorage(), nil
 	}
 	return s.get(partition), nil
+}
+
+// update is goka's update callback of the processor: it gets each value that is read from a table's changelog, the joined
+// registry's included. What it is given as the storage is goka's own wrapping.
+func (s *stores) update(ctx goka.UpdateContext, to storage.Storage, key string, value []byte) error {
+	if ctx.Topic() == stream.Table {
+		return s.get(ctx.Partition()).recover(ctx.Offset(), key, value)
+	}
+	return goka.DefaultUpdate(ctx, to, key, value)
 }
 
 func (s *stores) get(partition int32) *store {
