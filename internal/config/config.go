@@ -40,7 +40,7 @@ type Config struct {
 	Postgres struct {
 		DSN        string
 		MigrateDSN string
-		Listen     string
+		Port       int
 	}
 	Redis struct {
 		Addr         string

@@ -38,13 +38,13 @@ func TestDefaultsOfEveryRoleAreWithinTheirBounds(t *testing.T) {
 }
 
 func TestLaterSourcesWinAndOriginsAreKept(t *testing.T) {
-	file := "kafka:\n  brokers: [a:1, b:2]\nsink:\n  batch_rows: 10\n  batch_age: 50ms\n  batch_bytes: 2MiB\n"
-	env := []string{"AUDITTRAIL_SINK_BATCH_ROWS=20", "AUDITTRAIL_SINK_BATCH_AGE=60ms", "AUDITTRAIL_POSTGRES_DSN=postgres://h/d", "AUDITTRAIL_LOG_LEVEL="}
-	c, err := load(t, Sink, file, env, "--sink-batch-rows=30")
+	file := "kafka:\n  brokers: [a:1, b:2]\nsink:\n  batch_rows: 100\n  batch_age: 50ms\n  batch_bytes: 2MiB\n"
+	env := []string{"AUDITTRAIL_SINK_BATCH_ROWS=200", "AUDITTRAIL_SINK_BATCH_AGE=60ms", "AUDITTRAIL_POSTGRES_DSN=postgres://h/d", "AUDITTRAIL_LOG_LEVEL="}
+	c, err := load(t, Sink, file, env, "--sink-batch-rows=300")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Sink.BatchRows != 30 || c.Sink.BatchAge != 60*time.Millisecond || c.Sink.BatchBytes != 2<<20 || strings.Join(c.Kafka.Brokers, " ") != "a:1 b:2" || c.Log.Level != "info" {
+	if c.Sink.BatchRows != 300 || c.Sink.BatchAge != 60*time.Millisecond || c.Sink.BatchBytes != 2<<20 || strings.Join(c.Kafka.Brokers, " ") != "a:1 b:2" || c.Log.Level != "info" {
 		t.Errorf("got %+v", c)
 	}
 	want := map[string]string{"sink.batch_rows": "flag --sink-batch-rows", "sink.batch_age": "environment AUDITTRAIL_SINK_BATCH_AGE", "kafka.brokers": "file ", "log.level": "default"}

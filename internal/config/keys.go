@@ -24,8 +24,6 @@ var (
 	servers   = []Role{All, Emitter, Enricher, Sink, Gateway}
 )
 
-const year = 365 * 24 * time.Hour
-
 // keys is the reference of the configuration, in the order in which it is printed.
 var keys = []key{
 	{"data_dir", "data", "Directory of the embedded broker and PostgreSQL, made with mode 0700.", []Role{All},
@@ -54,12 +52,12 @@ var keys = []key{
 	{"kafka.group_instance_id", "", "Name of this replica in its consumer group (static membership), unique in the group; empty: none. For rolling restarts.", []Role{Enricher, Sink},
 		func(c *Config) pflag.Value { return textValue{&c.Kafka.GroupInstanceID} }, nil},
 
-	{"postgres.dsn", "", "PostgreSQL, as a URL or key=value list, with a user that is a member of audittrail_writer (sink) or audittrail_reader (gateway). `all` without it runs PostgreSQL itself.", []Role{All, Sink, Gateway},
+	{"postgres.dsn", "", "PostgreSQL, as a URL or key=value list, with a user that is a member of audittrail_writer (sink) or audittrail_reader (gateway). `all` without it runs PostgreSQL itself.", []Role{All, Sink, Gateway, Migrate, Topics},
 		func(c *Config) pflag.Value { return textValue{&c.Postgres.DSN} }, redactDSN},
 	{"postgres.migrate_dsn", "", "PostgreSQL with a user that may create roles and tables; for `migrate`, and for `all` with a DSN of its own. Empty: postgres.dsn.", []Role{All, Migrate},
 		func(c *Config) pflag.Value { return textValue{&c.Postgres.MigrateDSN} }, redactDSN},
-	{"postgres.listen", "127.0.0.1:0", "Loopback address of the embedded PostgreSQL; port 0: a free one.", []Role{All},
-		func(c *Config) pflag.Value { return textValue{&c.Postgres.Listen} }, nil},
+	{"postgres.port", "0", "Port of the embedded PostgreSQL on 127.0.0.1, 0 to 65535; 0: a free one.", []Role{All},
+		func(c *Config) pflag.Value { return intValue{&c.Postgres.Port, 0, 65535} }, nil},
 
 	{"redis.addr", "", "Redis, host:port; empty: caches are in the process and request ids are not remembered.", []Role{All, Emitter, Gateway},
 		func(c *Config) pflag.Value { return textValue{&c.Redis.Addr} }, nil},
@@ -81,14 +79,14 @@ var keys = []key{
 		func(c *Config) pflag.Value { return durationValue{&c.Enricher.Window, time.Second, 168 * time.Hour} }, nil},
 	{"enricher.window_max_ids", "1000000", "Ids remembered per partition at most, 1000 to 100000000; 44 bytes each and more in memory.", []Role{All, Enricher},
 		func(c *Config) pflag.Value { return intValue{&c.Enricher.WindowMaxIDs, 1000, 100_000_000} }, nil},
-	{"enricher.snapshot_dir", "", "Directory of the enricher's snapshots, which make a restart quick; empty: none (`all`: below data_dir). One per replica.", []Role{All, Enricher},
+	{"enricher.snapshot_dir", "", "Directory of the enricher's snapshots, which make a restart quick; empty: none (`all`: below data_dir).", []Role{All, Enricher},
 		func(c *Config) pflag.Value { return textValue{&c.Enricher.SnapshotDir} }, nil},
 
-	{"sink.batch_rows", "10000", "Entries in one transaction at most, 1 to 100000.", []Role{All, Sink},
-		func(c *Config) pflag.Value { return intValue{&c.Sink.BatchRows, 1, 100_000} }, nil},
-	{"sink.batch_bytes", "32MiB", "Bytes of records in one transaction at most, 1MiB to 1GiB.", []Role{All, Sink},
-		func(c *Config) pflag.Value { return sizeValue{&c.Sink.BatchBytes, 1 << 20, 1 << 30} }, nil},
-	{"sink.batch_age", "200ms", "Age of the oldest entry at which a batch is written whatever its size, 1ms to 1s.", []Role{All, Sink},
+	{"sink.batch_rows", "20000", "Records in one transaction at most, 100 to 200000.", []Role{All, Sink},
+		func(c *Config) pflag.Value { return intValue{&c.Sink.BatchRows, 100, 200_000} }, nil},
+	{"sink.batch_bytes", "16MiB", "Bytes of messages in one transaction at most, 1MiB to 256MiB.", []Role{All, Sink},
+		func(c *Config) pflag.Value { return sizeValue{&c.Sink.BatchBytes, 1 << 20, 256 << 20} }, nil},
+	{"sink.batch_age", "200ms", "How long the first message of a batch waits for others, 1ms to 1s.", []Role{All, Sink},
 		func(c *Config) pflag.Value { return durationValue{&c.Sink.BatchAge, time.Millisecond, time.Second} }, nil},
 
 	{"gateway.grpc_listen", "127.0.0.1:7482", "Address on which the gateway serves gRPC.", []Role{Gateway},

@@ -66,10 +66,8 @@ func (c *Config) validate(role Role) []error {
 			add("%s: %s is not a loopback address, and there is no TLS and no authentication yet: use 127.0.0.1, or accept that anybody who reaches it may read and write with --insecure", l.name, l.addr)
 		}
 	}
-	for _, l := range []struct{ name, addr string }{{"kafka.listen", c.Kafka.Listen}, {"postgres.listen", c.Postgres.Listen}} {
-		if loopback, err := IsLoopback(l.addr); err != nil || !loopback {
-			add("%s: %q is no loopback address with port; what is embedded listens on loopback only", l.name, l.addr)
-		}
+	if loopback, err := IsLoopback(c.Kafka.Listen); err != nil || !loopback {
+		add("kafka.listen: %q is no loopback address with port; what is embedded listens on loopback only", c.Kafka.Listen)
 	}
 	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return problems
