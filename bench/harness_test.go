@@ -20,7 +20,17 @@ import (
 	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(embeddedtest.Main(m)) }
+func TestMain(m *testing.M) {
+	// Started again by stage.Kfake, this program is the broker: one that can be stopped and keeps its data.
+	if len(os.Args) > 1 && os.Args[1] == stage.BrokerArg {
+		if err := stage.Broker(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(embeddedtest.Main(m))
+}
 
 // system is a whole installation in processes of its own.
 type system struct {
@@ -31,7 +41,9 @@ type system struct {
 
 	emitters, enrichers, sinks, gateways []*stage.Process
 	emitterAddrs, gatewayAddrs           []string
-	ledger                               string
+	// where each process serves HTTP: metrics and health, and REST where it has services
+	emitterHTTP, enricherHTTP, sinkHTTP, gatewayHTTP []string
+	ledger                                           string
 }
 
 type systemConfig struct {
@@ -40,6 +52,7 @@ type systemConfig struct {
 	emitters, enrichers, sinks, gateways int
 	binary                               string
 	env                                  []string
+	postgres                             *embeddedtest.Server // nil: a new one with the usual settings
 }
 
 var binaries sync.Map // build tags → path, so that a test run compiles each variant once
@@ -65,7 +78,10 @@ func binary(t *testing.T, tags ...string) string {
 // startSystem prepares topics and tables and starts all roles.
 func startSystem(t *testing.T, c systemConfig) *system {
 	t.Helper()
-	s := &system{t: t, postgres: embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{}), redis: embeddedtest.NewRedis(t)}
+	s := &system{t: t, postgres: c.postgres, redis: embeddedtest.NewRedis(t)}
+	if s.postgres == nil {
+		s.postgres = embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{})
+	}
 	dir := t.TempDir()
 	s.ledger = filepath.Join(dir, "ledger")
 	s.Pipeline = stage.Pipeline{Dir: dir, Binary: c.binary, Brokers: c.brokers, DSN: s.postgres.DSN(), Redis: s.redis.Addr(),
@@ -79,18 +95,20 @@ func startSystem(t *testing.T, c systemConfig) *system {
 	}
 	next := func() string { a := addrs[0]; addrs = addrs[1:]; return a }
 	for i := range c.emitters {
-		s.emitterAddrs = append(s.emitterAddrs, next())
-		s.emitters = append(s.emitters, s.Emitter(i, s.emitterAddrs[i], next()))
+		s.emitterAddrs, s.emitterHTTP = append(s.emitterAddrs, next()), append(s.emitterHTTP, next())
+		s.emitters = append(s.emitters, s.Emitter(i, s.emitterAddrs[i], s.emitterHTTP[i]))
 	}
 	for i := range c.enrichers {
-		s.enrichers = append(s.enrichers, s.Enricher(i, next()))
+		s.enricherHTTP = append(s.enricherHTTP, next())
+		s.enrichers = append(s.enrichers, s.Enricher(i, s.enricherHTTP[i]))
 	}
 	for i := range c.sinks {
-		s.sinks = append(s.sinks, s.Sink(i, next()))
+		s.sinkHTTP = append(s.sinkHTTP, next())
+		s.sinks = append(s.sinks, s.Sink(i, s.sinkHTTP[i]))
 	}
 	for i := range c.gateways {
-		s.gatewayAddrs = append(s.gatewayAddrs, next())
-		s.gateways = append(s.gateways, s.Gateway(i, s.gatewayAddrs[i], next()))
+		s.gatewayAddrs, s.gatewayHTTP = append(s.gatewayAddrs, next()), append(s.gatewayHTTP, next())
+		s.gateways = append(s.gateways, s.Gateway(i, s.gatewayAddrs[i], s.gatewayHTTP[i]))
 	}
 	for _, p := range s.processes() {
 		if err := p.Start(); err != nil {
