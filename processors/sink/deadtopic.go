@@ -1,0 +1,87 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/IBM/sarama"
+
+	"github.com/maxviazov/audittrail/proto/stream"
+)
+
+// deadTopic writes to audit-deadletters, with a producer of its own, made when first needed: callbacks and goka know nothing of it.
+type deadTopic struct {
+	settings stream.Settings
+
+	mu       sync.Mutex
+	producer sarama.SyncProducer
+	closed   bool
+}
+
+// send returns when all messages are acknowledged. When ctx ends before, it returns; what was sent by then may arrive.
+func (d *deadTopic) send(ctx context.Context, messages []*sarama.ProducerMessage) error {
+	done := make(chan error, 1)
+	go func() {
+		p, err := d.get()
+		if err == nil {
+			err = p.SendMessages(messages)
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("send to %s: %w", stream.DeadLetters, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("send to %s: %w", stream.DeadLetters, context.Cause(ctx))
+	}
+}
+
+func (d *deadTopic) get() (sarama.SyncProducer, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, sarama.ErrClosedClient
+	}
+	if d.producer == nil {
+		p, err := sarama.NewSyncProducer(d.settings.Brokers, stream.ProducerConfig(d.settings, stream.DeadLetters))
+		if err != nil {
+			return nil, err
+		}
+		d.producer = p
+	}
+	return d.producer, nil
+}
+
+func (d *deadTopic) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	if d.producer == nil {
+		return nil
+	}
+	return d.producer.Close()
+}
+
+// sendDead sends the dead letters of the batch to their topic and waits for the acks, before COMMIT: a row says that the topic has it. If the process
+// dies between the two, the topic gets it again.
+func (b *batcher) sendDead(ctx context.Context) error {
+	var messages []*sarama.ProducerMessage
+	for _, l := range b.batch.logs {
+		for i := range l.decisions {
+			d := &l.decisions[i]
+			if d.dead == nil {
+				continue
+			}
+			m := d.dead.message(int32(l.head.log), d.slot)
+			messages = append(messages, &sarama.ProducerMessage{Topic: stream.DeadLetters, Key: sarama.ByteEncoder(m.Key), Value: sarama.ByteEncoder(stream.EncodeDeadLetter(m))})
+		}
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	return b.sink.dead.send(ctx, messages)
+}
