@@ -21,6 +21,7 @@ type metrics struct {
 	windowIDs   *prometheus.GaugeVec // partition
 	snapshotAt  *prometheus.GaugeVec // partition
 	recovery    prometheus.Histogram
+	recovered   prometheus.Counter
 	rewritten   prometheus.Counter
 	badValues   prometheus.Counter
 }
@@ -52,6 +53,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		windowIDs:  gauge("window_ids", "Ids in the dedup window."),
 		snapshotAt: gauge("snapshot_timestamp_seconds", "When the last local snapshot was made."),
 		recovery:   histogram("recovery_seconds", "How long the table of a partition took to recover.", []float64{.01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}),
+		recovered:  counter("recovered_values_total", "Values read from the changelog of the table to recover it."),
 		rewritten:  counter("rewritten_states_total", "States written again because an older one stood last in the changelog."),
 		badValues:  counter("bad_values_total", "Values of the table or of the registry that were left out because they do not decode."),
 	}
@@ -60,7 +62,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{m.messages, m.replays, m.events, m.kept, m.duplicates, m.deadLetters, m.batch, m.processing,
-		m.lag, m.windowIDs, m.snapshotAt, m.recovery, m.rewritten, m.badValues} {
+		m.lag, m.windowIDs, m.snapshotAt, m.recovery, m.recovered, m.rewritten, m.badValues} {
 		errs = append(errs, r.Register(c))
 	}
 	return m, errors.Join(errs...)

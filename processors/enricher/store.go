@@ -116,6 +116,7 @@ func (s *store) recover(offset int64, key string, value []byte) error {
 	}
 	s.offset = max(s.offset, offset)
 	s.life.changes++
+	s.metrics.recovered.Inc()
 	return nil
 }
 
