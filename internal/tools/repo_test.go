@@ -54,7 +54,7 @@ func TestRealKafkaTestsAreNamedSo(t *testing.T) {
 			return nil
 		}
 		text, err := os.ReadFile(path)
-		if err != nil || !strings.HasPrefix(string(text), "//go:build realkafka\n") {
+		if err != nil || !strings.HasPrefix(string(text), "//go:build realkafka") {
 			return err
 		}
 		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(\w+ \*testing\.T\)`).FindAllStringSubmatch(string(text), -1) {
