@@ -45,7 +45,7 @@ fi
 
 # RUNLEVEL=1 keeps packages from starting their services: the tests start their own.
 export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-apt-get update -qq
+apt-get update -qq || echo "apt-get update: exit code $?" >&2
 for part in "${missing[@]}"; do
 	read -ra names <<<"$(packages "$part")"
 	apt-get install -y -qq --no-install-recommends "${names[@]}" </dev/null >/dev/null ||
