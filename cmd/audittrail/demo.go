@@ -97,8 +97,8 @@ func (d *demo) run(ctx context.Context, note func(string)) error {
 				return d.error()
 			}
 			batch := make([]*audittrailv1.Event, n)
-			for i := range batch {
-				batch[i] = d.company.next(time.Now())
+			for i := range batch { // they happened since the tick before, evenly
+				batch[i] = d.company.next(now.Add(-time.Duration(float64(n-1-i) / d.rate * float64(time.Second))))
 			}
 			due, made = due-float64(n), made+n
 			under.Go(func() {

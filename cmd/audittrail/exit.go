@@ -96,7 +96,7 @@ func retryable(st *status.Status) bool {
 	return false
 }
 
-// describe is an error for people: of a call, its message and each wrong field.
+// describe is an error for people: of a call, each wrong field or its message.
 func describe(err error) string {
 	var call interface {
 		error
@@ -109,17 +109,20 @@ func describe(err error) string {
 	return before + describeStatus(call.GRPCStatus())
 }
 
+// describeStatus names each wrong field, or is the message.
 func describeStatus(st *status.Status) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s (%s)", st.Message(), st.Code())
+	var fields []string
 	for _, d := range st.Details() {
 		bad, ok := d.(*errdetails.BadRequest)
 		if !ok {
 			continue
 		}
 		for _, v := range bad.FieldViolations {
-			fmt.Fprintf(&b, "\n  %s: %s", v.Field, v.Description)
+			fields = append(fields, v.Field+" "+v.Description)
 		}
 	}
-	return b.String()
+	if len(fields) > 0 {
+		return strings.Join(fields, "; ")
+	}
+	return fmt.Sprintf("%s (%s)", st.Message(), st.Code())
 }

@@ -74,7 +74,10 @@ func send(ctx context.Context, client audittrailv1.EmitterServiceClient, events 
 			case err != nil:
 				outcomes[at].status = whole[i]
 			case resp.Results[i].GetStatus() != nil:
-				outcomes[at].status = status.FromProto(resp.Results[i].GetStatus())
+				st := status.FromProto(resp.Results[i].GetStatus())
+				if outcomes[at].status = perEvent(st, len(open))[i]; outcomes[at].status == nil {
+					outcomes[at].status = st
+				}
 			default:
 				outcomes[at] = outcome{id: resp.Results[i].GetId()}
 				continue

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -33,8 +34,11 @@ func (s *Server) watchReady(ctx context.Context) {
 	}
 }
 
+// setReady keeps what was found, unless the process is shutting down: then it stays unready, and for that reason.
 func (s *Server) setReady(err error) {
-	if err == nil && s.unready.Load() {
+	s.readyMu.Lock()
+	defer s.readyMu.Unlock()
+	if s.unready {
 		return
 	}
 	if err == nil {
@@ -50,6 +54,16 @@ func (s *Server) setReady(err error) {
 	}
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 }
+
+// Unready makes the process unready for good: the first step of a shutdown.
+func (s *Server) Unready() {
+	s.setReady(errShuttingDown)
+	s.readyMu.Lock()
+	defer s.readyMu.Unlock()
+	s.unready = true
+}
+
+var errShuttingDown = errors.New("shutting down")
 
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

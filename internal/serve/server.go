@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,7 +64,8 @@ type Server struct {
 	inProcess    *bufconn.Listener
 	conn         *grpc.ClientConn // from the HTTP side to the gRPC side
 
-	unready  atomic.Bool
+	readyMu  sync.Mutex             // guards unready, and orders changes of notReady
+	unready  bool                   // for good
 	notReady atomic.Pointer[string] // why; nil: ready
 	stopping context.Context        // streams end with it
 	stop     context.CancelFunc
@@ -146,12 +148,6 @@ func (s *Server) GRPCAddr() string {
 
 // HTTPAddr is the address of the HTTP side.
 func (s *Server) HTTPAddr() string { return s.httpListener.Addr().String() }
-
-// Unready makes the process unready for good: the first step of a shutdown.
-func (s *Server) Unready() {
-	s.unready.Store(true)
-	s.setReady(errors.New("shutting down"))
-}
 
 // IsReady says whether the process was ready when last asked.
 func (s *Server) IsReady() bool { return s.notReady.Load() == nil }
