@@ -39,7 +39,7 @@ audittrail config print shows every key.
 	for group, commands := range map[string][]*cobra.Command{
 		run:     {newAll(), newEmitter(), newEnricher(), newSink(), newGateway()},
 		prepare: {newTopics(), newMigrate(), newConfig(), newDoctor(), newVersion()},
-		client:  {newEmit(), newEvents(), newSources(), newDeadLetters(), newGaps(), newStatus(), newDemo()},
+		client:  {newImport(), newEmit(), newEvents(), newSources(), newDeadLetters(), newGaps(), newStatus(), newDemo()},
 	} {
 		for _, c := range commands {
 			c.GroupID = group
