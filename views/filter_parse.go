@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sort"
 	"strings"
 	"time"
 	"unicode"
@@ -20,20 +21,17 @@ func ParseFilter(text string) (*Filter, error) {
 		return nil, &FilterError{Position: utf8.RuneCountInString(text[:MaxFilter]) + 1,
 			Message: fmt.Sprintf("the filter has %d bytes; expected at most %d", len(text), MaxFilter)}
 	}
-	trimmed := strings.TrimLeftFunc(text, unicode.IsSpace)
-	p := filterParser{text: text, skipped: len(text) - len(trimmed)}
-	if trimmed == "" {
-		return nil, nil
-	}
-	prepared, err := p.prepare(trimmed)
-	if err != nil {
+	p := filterParser{text: text}
+	prepared, err := p.prepare(text)
+	if err != nil || prepared == "" {
 		return nil, err
 	}
 	var parser filtering.Parser
 	parser.Init(prepared)
 	parsed, err := parser.Parse()
 	if err != nil {
-		return nil, p.syntaxError(err)
+		offset, message := innermost(err)
+		return nil, p.errorAt(p.original(offset), "%s; %s", message, expectedSyntax)
 	}
 	p.positions = parsed.GetSourceInfo().GetPositions()
 	root, err := p.convert(parsed.GetExpr())
@@ -46,63 +44,88 @@ func ParseFilter(text string) (*Filter, error) {
 // filterParser turns what the library parsed into nodes.
 type filterParser struct {
 	text      string
-	skipped   int             // bytes of white space before the filter; the library trims them
-	positions map[int64]int32 // byte offset of each expression
+	tokens    []tokenStart    // of what the library was given
+	positions map[int64]int32 // byte offset of each expression, there
 }
 
-// prepare reads the tokens once: it finds what is no token and what nests too deep (the library recurses), and moves white
-// space before a closing parenthesis behind it (the library takes it for the start of another restriction). Positions stay.
+// tokenStart is where a token begins, in bytes: in the text, and in what the library was given.
+type tokenStart struct{ text, prepared int }
+
+const expectedSyntax = `expected restrictions such as actor.id = "alice" joined by AND, OR, NOT and parentheses, with text and times in quotes`
+
+// prepare reads the tokens once. It finds what is no token and what nests too deep (the library recurses), and writes the filter as the
+// library likes it: no white space before ")", which it takes for the start of another restriction, and some between NOT and "(", which it
+// takes for a call.
 func (p *filterParser) prepare(text string) (string, error) {
 	var lexer filtering.Lexer
 	lexer.Init(text)
-	var out, space strings.Builder
-	out.Grow(len(text))
+	var out strings.Builder
+	var last filtering.TokenType
 	depth := 0
+	space := false
 	for {
 		token, err := lexer.Lex()
 		if errors.Is(err, io.EOF) {
-			out.WriteString(space.String())
-			return out.String(), nil
+			break
 		}
 		if err != nil {
-			return "", p.syntaxError(err)
+			offset, message := innermost(err)
+			return "", p.errorAt(offset, "%s; %s", message, expectedSyntax)
+		}
+		if token.Type == filtering.TokenTypeWhitespace {
+			space = true
+			continue
 		}
 		switch token.Type {
-		case filtering.TokenTypeWhitespace:
-			space.WriteString(token.Value)
-			continue
 		case filtering.TokenTypeLeftParen:
 			if depth++; depth > maxFilterDepth {
 				return "", p.errorAt(int(token.Position.Offset), "parentheses nest too deep; expected at most %d levels", maxFilterDepth)
 			}
+			space = space || last == filtering.TokenTypeNot
 		case filtering.TokenTypeRightParen:
 			depth--
-			out.WriteString(token.Value)
-			continue
+			space = false
 		}
-		out.WriteString(space.String())
-		space.Reset()
+		if space && out.Len() > 0 {
+			out.WriteByte(' ')
+		}
+		p.tokens = append(p.tokens, tokenStart{int(token.Position.Offset), out.Len()})
 		out.WriteString(token.Value)
+		last, space = token.Type, false
 	}
+	if last.IsKeyword() {
+		return "", p.errorAt(len(strings.TrimRightFunc(text, unicode.IsSpace)), "the filter ends too early; %s", expectedSyntax)
+	}
+	return out.String(), nil
 }
 
-// errorAt makes an error at a byte offset of what the library was given.
+// original turns a byte offset of what the library was given into one of the text.
+func (p *filterParser) original(offset int) int {
+	after := sort.Search(len(p.tokens), func(i int) bool { return p.tokens[i].prepared > offset })
+	if after == 0 {
+		return offset
+	}
+	start := p.tokens[after-1]
+	return start.text + offset - start.prepared
+}
+
+// errorAt makes an error at a byte offset of the text.
 func (p *filterParser) errorAt(offset int, format string, args ...any) error {
-	end := min(p.skipped+max(offset, 0), len(p.text))
+	end := max(0, min(offset, len(p.text)))
 	return &FilterError{Position: utf8.RuneCountInString(p.text[:end]) + 1, Message: fmt.Sprintf(format, args...)}
 }
 
 func (p *filterParser) errorOf(e *expr.Expr, format string, args ...any) error {
-	return p.errorAt(int(p.positions[e.GetId()]), format, args...)
+	return p.errorAt(p.original(int(p.positions[e.GetId()])), format, args...)
 }
 
-// syntaxError takes the innermost of the library's errors: the others only say within what it happened.
-func (p *filterParser) syntaxError(err error) error {
+// innermost takes the innermost of the library's errors: the others only say within what it happened.
+func innermost(err error) (offset int, message string) {
 	type positioned interface {
 		Position() filtering.Position
 		Message() string
 	}
-	offset, message := 0, err.Error()
+	message = err.Error()
 	for next := err; next != nil; next = errors.Unwrap(next) {
 		if at, ok := next.(positioned); ok {
 			offset, message = int(at.Position().Offset), at.Message()
@@ -111,7 +134,7 @@ func (p *filterParser) syntaxError(err error) error {
 	if message == "parse token" {
 		message = "the filter ends too early"
 	}
-	return p.errorAt(offset, "%s; expected restrictions such as actor.id = \"alice\" joined by AND, OR, NOT and parentheses, with text and times in quotes", message)
+	return offset, message
 }
 
 // convert turns one expression of the library into a node.
@@ -126,9 +149,6 @@ func (p *filterParser) convert(e *expr.Expr) (*node, error) {
 	case filtering.FunctionOr:
 		return p.convertAll(nodeOr, e, call.GetArgs())
 	case filtering.FunctionNot:
-		if len(call.GetArgs()) != 1 {
-			return nil, p.errorOf(e, "NOT takes one restriction")
-		}
 		return p.convertAll(nodeNot, e, call.GetArgs())
 	case filtering.FunctionEquals, filtering.FunctionNotEquals, filtering.FunctionHas, filtering.FunctionLessThan,
 		filtering.FunctionLessEquals, filtering.FunctionGreaterThan, filtering.FunctionGreaterEquals:

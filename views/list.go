@@ -10,6 +10,7 @@ import (
 
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 	"github.com/maxviazov/audittrail/proto/event"
+	"github.com/maxviazov/audittrail/proto/segment"
 )
 
 // ListEvents implements QueryService.
@@ -35,7 +36,8 @@ func (s *Server) ListEvents(ctx context.Context, req *audittrailv1.ListEventsReq
 	} else if cursor.sizes, err = s.readSizes(ctx); err != nil {
 		return nil, s.fail(ctx, "list events", err)
 	}
-	page := page{server: s, filter: filter, size: size, deadline: time.Now().Add(s.cfg.PageTime), rows: s.cfg.ScanRows}
+	page := page{server: s, filter: filter, size: size, deadline: time.Now().Add(s.cfg.PageTime), rows: s.cfg.ScanRows,
+		open: make(map[bundleKey]*bundle)}
 	next, err := page.fill(ctx, cursor)
 	if err != nil {
 		return nil, s.fail(ctx, "list events", err)
@@ -87,7 +89,12 @@ type page struct {
 	events []*audittrailv1.Event
 	bytes  int
 	full   bool
+
+	open map[bundleKey]*bundle // open bundles that were read for this page
 }
+
+// maxOpen is how many open bundles a page remembers.
+const maxOpen = 64
 
 // Statements of the first look at few rows; while few of them are accepted, they grow to this.
 const maxStep = 20_000
@@ -177,7 +184,7 @@ func (p *page) take(ctx context.Context, found []location, t terms) (below *even
 	groups := newGrouping(p.filter == nil)
 	for i := 0; i < len(found); {
 		group, want := groups.cut(found[i:], p.size-len(p.events))
-		bundles, err := p.server.readBundles(ctx, want, true)
+		bundles, err := p.read(ctx, want)
 		if err != nil {
 			return nil, err
 		}
@@ -216,6 +223,27 @@ func successor(id event.ID) event.ID {
 		}
 	}
 	return id
+}
+
+// read returns bundles. Open ones, which the server does not keep, are remembered for the page: their newest events are spread over all
+// its steps, and what is stored after the walk began is not in it anyway.
+func (p *page) read(ctx context.Context, want []address) (map[bundleKey]*bundle, error) {
+	unread := slices.DeleteFunc(slices.Clone(want), func(a address) bool { return p.open[a.bundleKey] != nil })
+	bundles, err := p.server.readBundles(ctx, unread, true)
+	if err != nil {
+		return nil, err
+	}
+	for key, b := range bundles {
+		if len(b.entries) < segment.BundleSize && len(p.open) < maxOpen {
+			p.open[key] = b
+		}
+	}
+	for _, a := range want {
+		if b := p.open[a.bundleKey]; b != nil {
+			bundles[a.bundleKey] = b
+		}
+	}
+	return bundles, nil
 }
 
 // add adds an event unless the page would grow over its bytes.
