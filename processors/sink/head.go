@@ -61,6 +61,9 @@ func (b *bundle) copyFrom(src *bundle) {
 
 func (s *logState) copyFrom(src *logState) {
 	s.size = src.size
+	if s.frontier == nil {
+		s.frontier = []byte{} // of an empty log; nil would be NULL
+	}
 	s.frontier = append(s.frontier[:0], src.frontier...)
 	s.open.copyFrom(&src.open)
 }
