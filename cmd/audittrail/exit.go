@@ -80,6 +80,8 @@ func exitCode(err error) int {
 			return exitUnavailable
 		}
 		return exitRefused
+	case codes.Unimplemented:
+		return exitUsage
 	case codes.InvalidArgument, codes.NotFound, codes.FailedPrecondition, codes.PermissionDenied, codes.Unauthenticated, codes.AlreadyExists, codes.OutOfRange:
 		return exitRefused
 	default:
@@ -124,5 +126,9 @@ func describeStatus(st *status.Status) string {
 	if len(fields) > 0 {
 		return strings.Join(fields, "; ")
 	}
-	return fmt.Sprintf("%s (%s)", st.Message(), st.Code())
+	text := fmt.Sprintf("%s (%s)", st.Message(), st.Code())
+	if st.Code() == codes.Unimplemented {
+		text += "; is this the address of another role?"
+	}
+	return text
 }

@@ -32,6 +32,10 @@ accepted: acknowledged now. Stored before: the id was stored already, or came ea
 and the exit code is 3. The whole original is kept byte for byte in details; what does not fit a field of the event is shortened or left out there
 only, and counted at the end. It remembers every id while it runs, about 60 bytes each.`,
 		RunE: func(cmd *cobra.Command, paths []string) error {
+			files, err := findLogFiles(paths)
+			if err != nil {
+				return err
+			}
 			conn, err := connect(cmd)
 			if err != nil {
 				return err
@@ -50,7 +54,7 @@ only, and counted at the end. It remembers every id while it runs, about 60 byte
 				return fmt.Errorf("import: %w", err)
 			}
 			err = i.run(cmd.Context(), func(ctx context.Context, yield func(*imported) error) error {
-				return readCloudTrail(ctx, paths, yield)
+				return readCloudTrail(ctx, files, yield)
 			})
 			i.summary(cmd.OutOrStdout())
 			if err == nil && i.rejected > 0 {

@@ -52,20 +52,19 @@ func findLogFiles(paths []string) ([]logFile, error) {
 }
 
 // readCloudTrail yields every record of the files. A file that is damaged costs the records behind the damage, said as one rejected record.
-func readCloudTrail(ctx context.Context, paths []string, yield func(*imported) error) error {
-	files, err := findLogFiles(paths)
-	if err != nil {
-		return err
-	}
+func readCloudTrail(ctx context.Context, files []logFile, yield func(*imported) error) error {
 	for _, f := range files {
-		if err := readLogFile(ctx, f, yield); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := readLogFile(f, yield); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func readLogFile(ctx context.Context, file logFile, yield func(*imported) error) error {
+func readLogFile(file logFile, yield func(*imported) error) error {
 	f, err := os.Open(file.path)
 	if err != nil {
 		return yield(&imported{file: file.path, record: 1, err: err})
