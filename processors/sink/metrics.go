@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/maxviazov/audittrail/proto/event"
 )
 
 // metrics of the sink. Labels are bounded: partitions, and the reasons of dead letters.
@@ -87,6 +89,16 @@ func (m *metrics) forget() {
 
 func partition(p int32) string { return strconv.Itoa(int(p)) }
 
+// reasonLabel keeps the label bounded: a newer enricher may know reasons that this program does not.
+func reasonLabel(reason string) string {
+	switch reason {
+	case event.ReasonOversize, event.ReasonEmpty, event.ReasonUndecodable, event.ReasonWrongPartition, event.ReasonWrongSource,
+		event.ReasonUnexpectedEnrichment, event.ReasonInvalidEvent, event.ReasonConflict, event.ReasonExpired, ReasonOtherTopic:
+		return reason
+	}
+	return "OTHER"
+}
+
 // report counts and logs a batch that was stored.
 func (b *batcher) report(items []*item, took time.Duration, attempts int) {
 	m, now := b.sink.metrics, time.Now()
@@ -103,7 +115,7 @@ func (b *batcher) report(items []*item, took time.Duration, attempts int) {
 				b.log.Error().Int16("log", l.head.log).Stringer("from", d.gap.from).Stringer("end", d.gap.end).Stringer("reason", d.gap.reason).
 					Msg("gap declared: events were lost before they could be stored")
 			case d.dead != nil:
-				m.dead.WithLabelValues(d.dead.letter.Reason).Inc()
+				m.dead.WithLabelValues(reasonLabel(d.dead.letter.Reason)).Inc()
 			}
 		}
 	}

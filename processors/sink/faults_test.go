@@ -1,0 +1,228 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
+)
+
+// cutter is between the sink and PostgreSQL. When armed it passes the next COMMIT on and cuts the connection before the answer: it was committed, and
+// the sink cannot know.
+type cutter struct {
+	target string
+	armed  atomic.Bool
+	cuts   atomic.Int32
+	wg     sync.WaitGroup
+}
+
+// startCutter returns the DSN through the cutter.
+func startCutter(t *testing.T, dsn string) (*cutter, string) {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cutter{target: u.Host}
+	c.wg.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.wg.Go(func() { c.serve(client) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); c.wg.Wait() })
+	u.Host = l.Addr().String()
+	return c, u.String()
+}
+
+func (c *cutter) serve(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", c.target)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	var mute atomic.Bool
+	c.wg.Go(func() {
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := server.Read(buf)
+			if err != nil || mute.Load() {
+				client.Close()
+				return
+			}
+			client.Write(buf[:n])
+		}
+	})
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(buf)
+		if err != nil {
+			return
+		}
+		if bytes.Contains(buf[:n], []byte("commit")) && c.armed.CompareAndSwap(true, false) {
+			mute.Store(true)
+			c.cuts.Add(1)
+		}
+		if _, err := io.Copy(server, bytes.NewReader(buf[:n])); err != nil {
+			return
+		}
+	}
+}
+
+// TestUnknownCommitIsLookedUp is R11: the answer to COMMIT is lost. The sink claims again and goes on from what PostgreSQL says.
+func TestUnknownCommitIsLookedUp(t *testing.T) {
+	k, direct := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
+	cut, dsn := startCutter(t, direct)
+	s := observer(t, direct)
+	r := startSink(t, k, dsn)
+	for i := range int64(6) {
+		cut.armed.Store(i%2 == 1)
+		many(k, 0, i, 1)
+		awaitNext(t, s, 0, slot{i + 1, 0})
+	}
+	wantMany(t, s, 0, 6)
+	if cut.cuts.Load() < 3 {
+		t.Errorf("only %d connections were cut", cut.cuts.Load())
+	}
+	r.stop() // before the way to PostgreSQL goes
+}
+
+// TestKilledPostgres: kill -9 at any moment while events come; the sink waits and goes on by itself, nothing is lost or stored twice.
+func TestKilledPostgres(t *testing.T) {
+	k := startKafka(t)
+	server := embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{})
+	dsn := writerDSN(t, server.DSN())
+	r := startSink(t, k, dsn)
+	s := observer(t, dsn)
+	const rounds = 4
+	for i := range int64(rounds) {
+		many(k, 0, 10*i, 10)
+		many(k, 1, 10*i, 10)
+		time.Sleep(time.Duration(20+37*i) * time.Millisecond) // a moment like any other
+		server.Kill9(t)
+		server.Start(t)
+	}
+	for log := range int32(2) {
+		awaitNext(t, s, int16(log), slot{10 * rounds, 0})
+		wantMany(t, s, log, 10*rounds)
+	}
+	r.stop()
+}
+
+// TestReplicasShareTheLogs: 1 → 2 → 1 sinks under load.
+func TestReplicasShareTheLogs(t *testing.T) {
+	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
+	s := observer(t, dsn)
+	ctx, stopLoad := context.WithCancel(t.Context())
+	var sent atomic.Int64
+	var load sync.WaitGroup
+	load.Go(func() {
+		for ctx.Err() == nil {
+			for log := range int32(4) {
+				many(k, log, sent.Load(), 1)
+			}
+			sent.Add(1)
+		}
+	})
+	one := startSink(t, k, dsn)
+	awaitNext(t, s, 3, slot{2, 0})
+	two := startSink(t, k, dsn)
+	waitFor(t, "both have logs", func() bool {
+		a, b := one.current.Load(), two.current.Load()
+		return a != nil && b != nil && len(a.session.Claims()) == 2 && len(b.session.Claims()) == 2
+	})
+	waitFor(t, "both store", func() bool { return one.metric("records_total") > 0 && two.metric("records_total") > 0 })
+	if err := one.stop(); err != nil {
+		t.Error(err)
+	}
+	waitFor(t, "the other one has all", func() bool { b := two.current.Load(); return len(b.session.Claims()) == 4 })
+	stopLoad()
+	load.Wait()
+	for log := range int32(4) {
+		awaitNext(t, s, int16(log), slot{sent.Load(), 0})
+		wantMany(t, s, log, int(sent.Load()))
+	}
+}
+
+// TestReplayIsFoundOut: the enricher's window and state are lost, and everything comes again from other slots. The unique key is the backstop.
+func TestReplayIsFoundOut(t *testing.T) {
+	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
+	s := observer(t, dsn)
+	r := startSink(t, k, dsn)
+	many(k, 0, 0, 10)
+	awaitNext(t, s, 0, slot{10, 0})
+	k.input(0, 21)
+	for m := range int64(11) {
+		o := newOutput(slot{10 + m, 0}, slot{11 + m, 0})
+		for i := range uint32(100) {
+			name := testEvent(fmt.Sprintf("0-%d-%d", m, i))
+			if m == 10 {
+				name = testEvent(fmt.Sprintf("NEW-%d", i))
+			} else if m == 5 && i == 50 {
+				name.Reason = "other content"
+			}
+			o.Records = append(o.Records, testRecord(i, name))
+		}
+		k.append(0, o)
+	}
+	awaitNext(t, s, 0, slot{21, 0})
+	entries := readLog(t, s, 0)
+	if len(entries) != 1101 {
+		t.Errorf("%d entries, want 1,000 events, one conflict, and 100 more", len(entries))
+	}
+	waitFor(t, "they are counted", func() bool { return r.metric("duplicates_total") == 999 })
+	if r.metric("conflict_batches_total") == 0 {
+		t.Error("no batch was written twice")
+	}
+	if d := k.deadLetters(1); d[0].Offset != 15 || d[0].Index != 50 || d[0].Reason != "CONFLICT" {
+		t.Errorf("dead letter %s of %d.%d", d[0].Reason, d[0].Offset, d[0].Index)
+	}
+}
+
+// TestColumnsAreSanitised: a value PostgreSQL does not take changes a column and never a record.
+func TestColumnsAreSanitised(t *testing.T) {
+	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
+	s := observer(t, dsn)
+	startSink(t, k, dsn)
+	k.input(0, 1)
+	o := parseOutput(t, "0.0-1.0: A !X")
+	e := testEvent("B")
+	e.Action, e.Source, e.Outcome = "a\x00b\xff", "s\x00", 70_000
+	o.Records = append(o.Records, testRecord(2, e))
+	o.DeadLetters[0].Detail, o.DeadLetters[0].Key, o.DeadLetters[0].Reason = "nul \x00", []byte{0, 0xff}, "\xff"
+	far := testEvent("C")
+	far.OccurredAt.Seconds = 9_000_000_000_000 // the year 287,000; ids wrap around
+	o.Records = append(o.Records, testRecord(3, far))
+	late := testEvent("D")
+	late.OccurredAt.Seconds += 40 * 86400
+	o.Records = append(o.Records, testRecord(4, late))
+	k.append(0, o)
+	awaitNext(t, s, 0, slot{1, 0})
+	var action, source, key string
+	var outcome int
+	if err := s.db.QueryRow(t.Context(), `SELECT name, path, outcome, (SELECT source FROM audittrail.deadletters WHERE detail LIKE 'nul%') FROM audittrail.events
+		JOIN audittrail.actions USING (action_id) JOIN audittrail.sources USING (source_id) WHERE log_index = 2`).Scan(&action, &source, &outcome, &key); err != nil ||
+		action != "a\uFFFDb\uFFFD" || source != "s\uFFFD" || outcome != 0 || key != "\uFFFD\uFFFD" {
+		t.Errorf("%q %q %d %q %v", action, source, outcome, key, err)
+	}
+	var last string
+	if err := s.db.QueryRow(t.Context(), "SELECT string_agg(reason, ' ' ORDER BY log_index) FROM audittrail.deadletters WHERE input_index >= 3").Scan(&last); err != nil || last != "INVALID_EVENT INVALID_EVENT" {
+		t.Errorf("far future: %q %v", last, err)
+	}
+}
