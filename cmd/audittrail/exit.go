@@ -120,7 +120,7 @@ func describeStatus(st *status.Status) string {
 			continue
 		}
 		for _, v := range bad.FieldViolations {
-			fields = append(fields, v.Field+" "+v.Description)
+			fields = append(fields, strings.TrimSpace(v.Field+" "+v.Description))
 		}
 	}
 	if len(fields) > 0 {

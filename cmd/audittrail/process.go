@@ -31,6 +31,9 @@ func newProcess(cmd *cobra.Command, role config.Role) (*process, error) {
 		return nil, err
 	}
 	p := &process{cfg: cfg, log: newLogger(cmd.ErrOrStderr(), cfg), registry: prometheus.NewRegistry()}
+	for _, warning := range cfg.Warnings(role) {
+		p.log.Warn().Str("warning", warning).Msg("suspicious configuration")
+	}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo())
 	return p, nil
 }

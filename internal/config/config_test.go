@@ -167,3 +167,25 @@ func TestFlagsAndVariablesAreUnique(t *testing.T) {
 		flags[FlagName(k.name)], vars[EnvName(k.name)] = true, true
 	}
 }
+
+func TestSuspiciousSettingsAreExplained(t *testing.T) {
+	for _, tt := range []struct {
+		role Role
+		args []string
+		want string
+	}{
+		{All, nil, ""},
+		{All, []string{"--insecure", "--grpc-listen=0.0.0.0:1"}, "grpc_listen is 0.0.0.0:1 without TLS"},
+		{Emitter, []string{"--kafka-brokers=a:1"}, ""},
+		{Emitter, []string{"--kafka-brokers=a:1", "--kafka-replication=1", "--kafka-min-insync-replicas=1"}, "kafka.replication is 1"},
+		{Topics, []string{"--kafka-brokers=a:1", "--kafka-min-insync-replicas=1"}, "kafka.min_insync_replicas is 1"},
+	} {
+		c, err := load(t, tt.role, "", nil, tt.args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(c.Warnings(tt.role), "\n"); !strings.Contains(got, tt.want) || (tt.want == "") != (got == "") {
+			t.Errorf("%s %v: %q, want %q", tt.role, tt.args, got, tt.want)
+		}
+	}
+}
