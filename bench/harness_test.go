@@ -183,7 +183,7 @@ func (s *system) settle(within time.Duration) error {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), within)
 	defer cancel()
-	out, err := s.Run(ctx, "status", "--wait", "--addr", s.gatewayAddrs[0])
+	out, err := s.Run(ctx, "status", "--wait", "--timeout", within.String(), "--addr", s.gatewayAddrs[0])
 	if err == nil {
 		s.t.Logf("status:\n%s", out)
 	}

@@ -1,0 +1,113 @@
+package bench_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/maxviazov/audittrail/bench/load"
+	"github.com/maxviazov/audittrail/bench/stage"
+	"github.com/maxviazov/audittrail/bench/traffic"
+	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
+)
+
+// The bounds catch goka's own 5 s of sleep before it joins again. The goal for joining and leaving is goalStall; a member that is
+// killed is missed only after the group's session time-out of 6 s.
+const (
+	goalStall   = 1500 * time.Millisecond
+	boundJoin   = 4500 * time.Millisecond
+	boundKilled = 6*time.Second + boundJoin
+)
+
+// TestScaleUnderLoad scales enrichers and sinks from one to three and back while traffic comes into every partition, and says for how
+// long a partition stood still. It holds R2, R3, R10 and R11 as far as a change of owners can break them: nothing is lost and nothing
+// is stored twice, also when a member is killed in the middle.
+func TestScaleUnderLoad(t *testing.T) {
+	cluster := embeddedtest.KafkaCluster(t)
+	const partitions = 6
+	s := startSystem(t, systemConfig{brokers: cluster.ListenAddrs(), partitions: partitions, binary: binary(t), emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
+	f := s.newFeed(traffic.Shape{Seed: 4, Sources: 120, Run: 1})
+
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		// Batches of many sources: all partitions get something every few milliseconds.
+		_, err := f.send(ctx, 1<<30, load.Config{Batch: 12, Workers: 4, Rate: 300, DuplicatePercent: 3})
+		done <- err
+	}()
+	c := &scaling{system: s, cluster: cluster, watch: watchStalls(t, s.postgres.DSN(), partitions)}
+	s.await("every partition stores", time.Minute, func() bool { return c.watch.grown(time.Time{}, 5) })
+	c.step("nothing changes", goalStall, func() {})
+	c.scale("enricher", "audit-enricher", &s.enrichers, s.Enricher)
+	c.scale("sink", "audit-sink", &s.sinks, s.Sink)
+	stop()
+	<-done // the context's end; what was under way is not acknowledged, or stands in the ledger
+
+	f.sent = int(f.progress.Acked.Load())
+	s.expectClean(f)
+}
+
+type scaling struct {
+	*system
+	cluster *kfake.Cluster
+	watch   *stallWatch
+}
+
+// scale goes from one member to three and back: two join, one is killed, one leaves in good order. The one that stays is not the
+// one that was there first.
+func (c *scaling) scale(role, group string, members *[]*stage.Process, member func(int, string) *stage.Process) {
+	addrs, err := stage.FreeAddrs(2)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	stable := func(n int) {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+		defer cancel()
+		if _, err := c.cluster.WaitGroupStable(ctx, group, n); err != nil {
+			c.t.Fatalf("%s does not get %d members: %v", group, n, err)
+		}
+	}
+	for i, addr := range addrs {
+		c.step(fmt.Sprintf("%s joins, %d → %d", role, i+1, i+2), boundJoin, func() {
+			p := member(i+1, addr)
+			*members = append(*members, p)
+			if err := p.Start(); err != nil {
+				c.t.Fatal(err)
+			}
+			stable(i + 2)
+		})
+	}
+	c.step(role+" is killed with -9, 3 → 2", boundKilled, func() {
+		(*members)[0].Kill9()
+		stable(2)
+	})
+	c.step(role+" leaves, 2 → 1", boundJoin, func() {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+		defer cancel()
+		if err := (*members)[1].Stop(ctx); err != nil {
+			c.t.Error(err)
+		}
+		stable(1)
+	})
+}
+
+// step does something and waits until every partition has gone on for a while; then it says what the longest stall was.
+func (c *scaling) step(what string, bound time.Duration, do func()) {
+	c.t.Helper()
+	begin := time.Now()
+	do()
+	after := time.Now()
+	c.await("every partition goes on after: "+what, 30*time.Second, func() bool { return c.watch.grown(after, 6) })
+	stall, partition := c.watch.longest(begin, time.Now())
+	verdict := "within the goal"
+	if stall > goalStall {
+		verdict = "over the goal of " + goalStall.String()
+	}
+	c.t.Logf("%-32s longest stall %5d ms (partition %d), %s", what+":", stall.Milliseconds(), partition, verdict)
+	if stall > bound {
+		c.t.Errorf("%s: a partition stood still for %s, bound is %s", what, stall, bound)
+	}
+}
