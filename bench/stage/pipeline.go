@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -68,7 +67,7 @@ func (p Pipeline) env(more ...string) []string {
 // Run runs one command of the program to its end and returns what it printed.
 func (p Pipeline) Run(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, p.Binary, args...)
-	cmd.Env = append(os.Environ(), p.env()...)
+	cmd.Env = append(inherited(), p.env()...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("audittrail %s: %w\n%s", strings.Join(args, " "), err, out)

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -52,7 +54,7 @@ func (p *Process) Start() error {
 	}
 	defer out.Close()
 	cmd := exec.Command(p.path, p.args...)
-	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Env = append(inherited(), p.env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	dieWithParent(cmd)
 	if err := cmd.Start(); err != nil {
@@ -68,6 +70,12 @@ func (p *Process) Start() error {
 		close(done)
 	}(p.done)
 	return nil
+}
+
+// inherited is the environment without our own settings: those of whoever runs the tests are not those of the stage, and switches of
+// tests are unknown settings to the program.
+func inherited() []string {
+	return slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, "AUDITTRAIL_") })
 }
 
 // Kill9 kills the process at once and waits until it is gone; nothing happens when it is not running.

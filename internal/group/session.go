@@ -165,7 +165,7 @@ func (s *Session) begin(ctx context.Context, topic string, partition int32, offs
 // finish notes that a message is finished: its callback returned, and all its sends and deferred commits succeeded.
 func (s *Session) finish(topic string, partition int32, offset int64) {
 	t := s.tracker(topic, partition)
-	if t == nil || s.sealed.Load() {
+	if t == nil || s.sealed.Load() && !maxWinsCommits {
 		return
 	}
 	grew := t.complete(offset, s.ctx.Err() != nil, func(next int64, metadata string) {

@@ -65,6 +65,9 @@ func ProducerConfig(s Settings, topics ...string) *sarama.Config {
 	c.Producer.Return.Successes = true
 	c.Producer.Return.Errors = true
 	c.Producer.MaxMessageBytes = MaxProducerMessageBytes(topics...)
+	if acksOne {
+		c.Producer.RequiredAcks, c.Producer.Idempotent = sarama.WaitForLocal, false
+	}
 	return c
 }
 
