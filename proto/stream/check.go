@@ -107,13 +107,19 @@ func compare(spec Spec, replicas []int, config map[string]string) []Problem {
 
 func (a *Admin) topicConfig(ctx context.Context, topic string) (map[string]string, error) {
 	return await(ctx, "describe settings of "+topic, func() (map[string]string, error) {
-		entries, err := a.admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic})
+		asked := []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic}}
+		results, err := a.admin.DescribeConfigs(asked, sarama.DescribeConfigsOptions{})
 		if err != nil {
 			return nil, err
 		}
-		config := make(map[string]string, len(entries))
-		for _, e := range entries {
-			config[e.Name] = e.Value
+		config := map[string]string{}
+		for _, r := range results {
+			if r.ErrorCode != sarama.ErrNoError {
+				return nil, &sarama.DescribeConfigError{Err: r.ErrorCode, ErrMsg: r.ErrorMsg}
+			}
+			for _, e := range r.Configs {
+				config[e.Name] = e.Value
+			}
 		}
 		return config, nil
 	})
