@@ -169,11 +169,13 @@ type miniSink struct {
 	covers map[slot]bool // slots that were kept, dropped or dead
 	dead   map[slot]*pipelinev1.DeadLetter
 	drops  int
-	topic  string
+	// contents that were kept, by id and fingerprint.
+	contents map[event.ID]map[uint64]bool
 }
 
 func newMiniSink(t testing.TB, first int64) *miniSink {
-	return &miniSink{t: t, next: slot{first, 0}, stored: map[event.ID]slot{}, record: map[event.ID][]byte{}, covers: map[slot]bool{}, dead: map[slot]*pipelinev1.DeadLetter{}}
+	return &miniSink{t: t, next: slot{first, 0}, stored: map[event.ID]slot{}, record: map[event.ID][]byte{}, covers: map[slot]bool{}, dead: map[slot]*pipelinev1.DeadLetter{},
+		contents: map[event.ID]map[uint64]bool{}}
 }
 
 func (s *miniSink) take(value []byte) {
@@ -195,6 +197,10 @@ func (s *miniSink) take(value []byte) {
 			continue
 		}
 		s.covers[at] = true
+		if s.contents[event.ID(r.Id)] == nil {
+			s.contents[event.ID(r.Id)] = map[uint64]bool{}
+		}
+		s.contents[event.ID(r.Id)][r.Fingerprint] = true
 		if _, ok := s.stored[event.ID(r.Id)]; !ok {
 			s.stored[event.ID(r.Id)], s.record[event.ID(r.Id)] = at, r.Record
 		}

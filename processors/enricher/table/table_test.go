@@ -115,7 +115,7 @@ func TestActors(t *testing.T) {
 	if latest := binary.BigEndian.Uint64(a[(MaxActors-1)*ActorSize:]); latest != 20 {
 		t.Errorf("the latest is %d", latest)
 	}
-	if ActorHash("user", "1") == ActorHash("user1", "") || ActorHash("a", "b") != ActorHash("a", "b") {
+	if ActorHash("user", "1") == ActorHash("user1", "") || ActorHash("a", "b") == ActorHash("b", "a") {
 		t.Error("hash")
 	}
 }
