@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/maxviazov/audittrail/internal/group"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
@@ -24,6 +25,9 @@ type logRange func(topic string, partition int32) (group.LogRange, error)
 func (s *store) claim(ctx context.Context, owner [16]byte, logs []int32, now topics, ranges logRange) (map[int32]*head, error) {
 	heads := make(map[int32]*head, len(logs))
 	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+patience+"'"); err != nil {
+			return err
+		}
 		for _, log := range logs { // ascending, as every transaction locks them
 			h, err := claimOne(ctx, tx, owner, int16(log), now)
 			if err != nil {
@@ -40,6 +44,26 @@ func (s *store) claim(ctx context.Context, owner [16]byte, logs []int32, now top
 		return nil, fmt.Errorf("claim logs %v: %w", logs, err)
 	}
 	return heads, nil
+}
+
+// patience is how long a claim waits for the transaction of an earlier owner to end.
+const patience = "3s"
+
+// isLocked says whether a claim ran out of patience.
+func isLocked(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "55P03"
+}
+
+// evict ends the transactions that hold the heads of the logs: their owner was stopped in the middle, and nobody knows for how long. They are rolled
+// back as a whole, so this is as safe as waiting; it only needs to be the same user's.
+func (s *store) evict(ctx context.Context, logs []int32) error {
+	_, err := s.db.Exec(ctx, `SELECT pg_terminate_backend(l.pid) FROM audittrail.heads h JOIN pg_locks l ON l.locktype = 'transactionid'
+		AND l.transactionid = h.xmax AND l.granted WHERE h.log_id = ANY ($1) AND l.pid <> pg_backend_pid()`, logs)
+	if err != nil {
+		return fmt.Errorf("end the transaction of the earlier owner: %w", err)
+	}
+	return nil
 }
 
 const claimHead = `

@@ -3,6 +3,8 @@ package sink
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -224,5 +226,89 @@ func TestColumnsAreSanitised(t *testing.T) {
 	var last string
 	if err := s.db.QueryRow(t.Context(), "SELECT string_agg(reason, ' ' ORDER BY log_index) FROM audittrail.deadletters WHERE input_index >= 3").Scan(&last); err != nil || last != "INVALID_EVENT INVALID_EVENT" {
 		t.Errorf("far future: %q %v", last, err)
+	}
+}
+
+// TestStoppedOwnerIsEvicted: the earlier owner was stopped inside its transaction, with the head locked.
+func TestStoppedOwnerIsEvicted(t *testing.T) {
+	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
+	s := observer(t, dsn)
+	r := startSink(t, k, dsn)
+	many(k, 0, 0, 1)
+	awaitNext(t, s, 0, slot{1, 0})
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := s.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if _, err := tx.Exec(t.Context(), "SELECT 1 FROM audittrail.heads FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	startSink(t, k, dsn)
+	many(k, 0, 1, 1)
+	awaitNext(t, s, 0, slot{2, 0})
+	if err := tx.Commit(t.Context()); err == nil {
+		t.Error("the earlier owner's transaction was not ended")
+	}
+}
+
+// TestExpiredEvents: what retention has removed is not stored again, but a dead letter; and an event ahead of the leaves gets its leaf.
+func TestExpiredEvents(t *testing.T) {
+	k, super := startKafka(t), embeddedtest.Postgres(t)
+	dsn := writerDSN(t, super)
+	s, owner := observer(t, dsn), observer(t, super)
+	if _, err := owner.db.Exec(t.Context(), "INSERT INTO audittrail.retention_bounds VALUES (0, 0, audittrail.id_at($1)), (0, 9, audittrail.id_at($2)), (1, 5, audittrail.id_at(now()))",
+		ingestedAt.Add(-48*time.Hour), ingestedAt.Add(-24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	startSink(t, k, dsn)
+	old, ahead := testEvent("B"), testEvent("C")
+	old.OccurredAt.Seconds -= 86400
+	now := time.Now()
+	ahead.OccurredAt.Seconds = now.Add(5 * 24 * time.Hour).Unix()
+	o := parseOutput(t, "0.0-1.0: A")
+	o.Records = append(o.Records, testRecord(1, old), testRecord(2, ahead))
+	o.IngestedAtMs = now.UnixMilli()
+	k.input(0, 1)
+	k.append(0, o)
+	awaitNext(t, s, 0, slot{1, 0})
+	if have, want := logNames(t, s, 0), "A EXPIRED(0.1) C"; have != want {
+		t.Errorf("%s, want %s", have, want)
+	}
+}
+
+// TestFilterStaysInTheRow: a filter is read without fetching its data, and costs no row of the TOAST table.
+func TestFilterStaysInTheRow(t *testing.T) {
+	k, super := startKafka(t), embeddedtest.Postgres(t)
+	dsn := writerDSN(t, super)
+	s, owner := observer(t, dsn), observer(t, super)
+	startSink(t, k, dsn)
+	k.input(0, 6)
+	for m := range int64(6) {
+		o := newOutput(slot{m, 0}, slot{m + 1, 0})
+		for i := range uint32(100) {
+			e := testEvent(fmt.Sprintf("%d-%d", m, i))
+			e.Attributes = map[string]string{}
+			for a := range 6 {
+				sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %d", m, i, a))
+				e.Attributes[fmt.Sprint(a)] = hex.EncodeToString(sum[:])
+			}
+			o.Records = append(o.Records, testRecord(i, e))
+		}
+		k.append(0, o)
+	}
+	awaitNext(t, s, 0, slot{6, 0})
+	var inline bool
+	var toast string
+	if err := owner.db.QueryRow(t.Context(), `SELECT min(octet_length(filter)) = 2048 AND bool_and(pg_column_size(filter) >= 2048), min(c.reltoastrelid::regclass::text)
+		FROM audittrail.segments s JOIN pg_class c ON c.oid = s.tableoid`).Scan(&inline, &toast); err != nil || !inline {
+		t.Fatalf("filters of 2 kB: %v, %v", inline, err)
+	}
+	var values int
+	if err := owner.db.QueryRow(t.Context(), "SELECT count(DISTINCT chunk_id) FROM "+toast).Scan(&values); err != nil || values != 2 {
+		t.Errorf("%d values of 2 segments are out of line (%v), want the data only", values, err)
 	}
 }

@@ -264,7 +264,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 // observer looks into PostgreSQL beside the sinks.
 func observer(t *testing.T, dsn string) *store {
 	t.Helper()
-	s, err := openStore(dsn)
+	s, err := openStore(dsn, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
@@ -50,7 +51,7 @@ func writerDSN(t testing.TB, super string) string {
 
 func testStore(t testing.TB) *store {
 	t.Helper()
-	s, err := openStore(writerDSN(t, embeddedtest.Postgres(t)))
+	s, err := openStore(writerDSN(t, embeddedtest.Postgres(t)), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

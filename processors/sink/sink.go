@@ -52,7 +52,7 @@ func New(cfg Config, log zerolog.Logger, registerer prometheus.Registerer) (*Sin
 	if err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
-	if s.store, err = openStore(cfg.DSN); err != nil {
+	if s.store, err = openStore(cfg.DSN, s.cfg.TransactionTimeout); err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
 	return s, nil
@@ -112,6 +112,9 @@ func (s *Sink) positions(ctx context.Context, session *group.Session) error {
 	wait := 50 * time.Millisecond
 	for {
 		err := s.takeOver(ctx, session, logs)
+		if isLocked(err) {
+			err = errors.Join(err, s.store.evict(ctx, logs))
+		}
 		var refusal group.Refusal
 		if err == nil || errors.As(err, &refusal) || ctx.Err() != nil {
 			return err

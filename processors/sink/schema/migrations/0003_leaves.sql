@@ -17,7 +17,8 @@ BEGIN
   ELSE
     lower := audittrail.day_number(p_from);
     upper := audittrail.day_number(p_to);
-    options := 'autovacuum_vacuum_insert_threshold = 2000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_freeze_min_age = 0, '
+    -- The data goes out of line, the filter of up to 2 kB stays in the row: it is read without the data.
+    options := 'toast_tuple_target = 4096, autovacuum_vacuum_insert_threshold = 2000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_freeze_min_age = 0, '
       'toast.autovacuum_vacuum_insert_threshold = 20000, toast.autovacuum_vacuum_insert_scale_factor = 0, toast.autovacuum_freeze_min_age = 0';
   END IF;
   EXECUTE format('CREATE TABLE audittrail.%I (LIKE audittrail.%I INCLUDING ALL) WITH (%s)', p_leaf, p_parent, options);
