@@ -75,6 +75,20 @@ func binary(t *testing.T, tags ...string) string {
 	return path
 }
 
+// workDir is where a system keeps its logs: AUDITTRAIL_KEEP names a directory in which they stay after the test.
+func workDir(t *testing.T) string {
+	t.Helper()
+	keep := os.Getenv("AUDITTRAIL_KEEP")
+	if keep == "" {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(keep, t.Name()+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // startSystem prepares topics and tables and starts all roles.
 func startSystem(t *testing.T, c systemConfig) *system {
 	t.Helper()
@@ -82,7 +96,7 @@ func startSystem(t *testing.T, c systemConfig) *system {
 	if s.postgres == nil {
 		s.postgres = embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{})
 	}
-	dir := t.TempDir()
+	dir := workDir(t)
 	s.ledger = filepath.Join(dir, "ledger")
 	s.Pipeline = stage.Pipeline{Dir: dir, Binary: c.binary, Brokers: c.brokers, DSN: s.postgres.DSN(), Redis: s.redis.Addr(),
 		Partitions: c.partitions, Replicas: c.replicas, MinInsync: c.minInsync, Env: c.env}
@@ -183,9 +197,10 @@ func (s *system) settle(within time.Duration) error {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), within)
 	defer cancel()
+	began := time.Now()
 	out, err := s.Run(ctx, "status", "--wait", "--timeout", within.String(), "--addr", s.gatewayAddrs[0])
 	if err == nil {
-		s.t.Logf("status:\n%s", out)
+		s.t.Logf("settled after %s:\n%s", time.Since(began).Round(time.Millisecond), out)
 	}
 	return err
 }

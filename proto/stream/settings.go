@@ -57,7 +57,6 @@ func ProducerConfig(s Settings, topics ...string) *sarama.Config {
 	c.Producer.Timeout = 8 * time.Second
 	c.Producer.Retry.Max = 1000
 	c.Producer.Retry.BackoffFunc = retryBackoff
-	c.Producer.Retry.MaxBufferLength = 0
 	// Without a known leader sarama does not retry the message but asks for metadata: 60 times 500 ms bridge an election.
 	c.Metadata.Retry.Max, c.Metadata.Retry.Backoff = 60, 500*time.Millisecond
 	c.Producer.Compression = sarama.CompressionLZ4
@@ -97,9 +96,13 @@ type GroupTuning struct {
 	Heartbeat time.Duration
 	// Session is how long a silent member keeps its partitions. Default 6 s, the least that brokers allow by default.
 	Session time.Duration
-	// Rebalance is how long a rebalance waits for members that are known. Default 8 s.
+	// Rebalance is how long a rebalance waits for members that are known. Default 5 s: less than Session, so that a member
+	// that died while the group rebalances holds the others up no longer than one that died in peace. A member that needs
+	// longer to stop what it does loses its partitions, which is safe.
 	Rebalance time.Duration
-	// Read is the network read time-out; above Rebalance. Default 10 s.
+	// Read is the network read time-out. Default 12 s: more than twice Rebalance, since kfake begins to wait anew with each
+	// member that joins, and a member that gives up and joins again holds the others up: at 8 s and 10 s two of them kept each
+	// other waiting for minutes.
 	Read time.Duration
 	// InstanceID makes the membership static (KIP-345); empty: dynamic. Must be unique in the group.
 	InstanceID string
@@ -107,7 +110,7 @@ type GroupTuning struct {
 
 // DefaultGroupTuning returns the measured defaults.
 func DefaultGroupTuning() GroupTuning {
-	return GroupTuning{Heartbeat: 500 * time.Millisecond, Session: 6 * time.Second, Rebalance: 8 * time.Second, Read: 10 * time.Second}
+	return GroupTuning{Heartbeat: 500 * time.Millisecond, Session: 6 * time.Second, Rebalance: 5 * time.Second, Read: 12 * time.Second}
 }
 
 func (t GroupTuning) withDefaults() GroupTuning {
@@ -122,7 +125,7 @@ func (t GroupTuning) withDefaults() GroupTuning {
 		t.Rebalance = d.Rebalance
 	}
 	if t.Read == 0 {
-		t.Read = max(d.Read, t.Rebalance+2*time.Second)
+		t.Read = max(d.Read, 2*t.Rebalance+2*time.Second)
 	}
 	return t
 }
@@ -141,6 +144,7 @@ func GroupConfig(s Settings, t GroupTuning) *sarama.Config {
 	// Sarama's 2 s between tries to join would be a stall of its own.
 	c.Consumer.Group.Rebalance.Retry.Backoff = 200 * time.Millisecond
 	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
+	c.Consumer.Group.Rebalance.Retry.Backoff = 200 * time.Millisecond // part of every stall that needs a retry; 2 s by default
 	c.Consumer.Group.InstanceId = t.InstanceID
 	c.Consumer.Offsets.AutoCommit.Enable = true
 	c.Consumer.Offsets.AutoCommit.Interval = time.Second
