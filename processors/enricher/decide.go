@@ -35,7 +35,7 @@ type decision struct {
 
 	// state is the value to write to the table; nil: the table is not written.
 	state *table.State
-	// accepted is what enters the window at the message's offset; also in state, where there is one.
+	// accepted is what enters the window at the message's offset; also in state, unless that is one of a later message.
 	accepted []byte
 }
 
@@ -103,13 +103,16 @@ func (d *decider) decide(m message, state *table.State, r *audittrailv1.SourceRe
 	case !d.keyValid:
 	case !replay:
 		d.out.state = d.fold.finish(&d.m, d.recent())
-	case m.offset == state.LastOffset:
-		// The write may have been lost although the state in memory has it: write it again, as it is. Of an
-		// older message the state was written together with a later one, or is about to be.
-		d.out.state = state
-	}
-	if d.out.state != nil {
 		d.out.state.Accepted = d.out.accepted
+	default:
+		// Write it again as it is. The one in memory may be ahead of the changelog (a write that was not acknowledged, a
+		// snapshot), and a message must not be finished before the changelog has a state that holds it. The ids can only stand
+		// beside the offset they belong to; those of older messages stay in memory.
+		d.out.state = state
+		d.out.state.Accepted = nil
+		if m.offset == state.LastOffset {
+			d.out.state.Accepted = d.out.accepted
+		}
 	}
 	return &d.out, nil
 }
