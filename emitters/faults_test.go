@@ -61,6 +61,63 @@ func TestComesUpWithoutABrokerAndFindsItLater(t *testing.T) {
 	}
 }
 
+// TestBrokerRestart: the broker goes away with its connections and comes back with its data. What was acknowledged before, and what is
+// acknowledged afterwards, is there once; in between calls are retryable.
+func TestBrokerRestart(t *testing.T) {
+	dir := t.TempDir()
+	persistent := func(port int) embeddedtest.KafkaOption {
+		return embeddedtest.KafkaOpts(kfake.Ports(port), kfake.DataDir(dir), kfake.SyncWrites())
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	listener.Close()
+	b := newBroker(t, persistent(port))
+	e := newEmitter(t, options{broker: b, cfg: emitters.Config{AckTimeout: 500 * time.Millisecond}, mayFail: true}).ready(t)
+	acked := map[string]bool{}
+	n := 0
+	try := func() error {
+		ev := newEvent("acme/a", n)
+		n++
+		_, err := e.EmitEvent(t.Context(), &audittrailv1.EmitEventRequest{Event: ev})
+		if err == nil {
+			acked[ev.IdempotencyKey] = true
+		}
+		return err
+	}
+	for range 20 {
+		if err := try(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Close()
+	for range 3 {
+		retryable(t, proto(try()), "Unavailable")
+	}
+	again := embeddedtest.KafkaCluster(t, persistent(port))
+	eventually(t, "recovery", func() bool { return try() == nil })
+	for range 20 {
+		if err := try(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "empty budget", func() bool { return e.metric(t, "in_flight_bytes", "") == 0 })
+	seen := map[string]int{}
+	for _, ev := range (&broker{Cluster: again, addrs: b.addrs}).events(t, len(acked)) {
+		seen[ev.IdempotencyKey]++
+	}
+	for key := range acked {
+		if seen[key] != 1 {
+			t.Errorf("%s is there %d times", key, seen[key])
+		}
+	}
+	if err := e.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLateAcknowledgementIsUnavailableAndStaysInTheBudget(t *testing.T) {
 	b := newBroker(t)
 	e := newEmitter(t, options{broker: b, cfg: emitters.Config{AckTimeout: 200 * time.Millisecond}}).ready(t)

@@ -249,7 +249,7 @@ func newEvents(source string, n int) []*audittrailv1.Event {
 func detail[T any](tb testing.TB, s *spb.Status) *T {
 	tb.Helper()
 	for _, d := range status.FromProto(s).Details() {
-		if t, ok := d.(any).(*T); ok {
+		if t, ok := d.(*T); ok {
 			return t
 		}
 	}

@@ -116,9 +116,7 @@ func TestStreamStopsReadingWhenItsWindowIsFull(t *testing.T) {
 		return n
 	}
 	eventually(t, "full window", func() bool { return taken() == 100 })
-	select {
-	case <-time.After(100 * time.Millisecond):
-	}
+	<-time.After(100 * time.Millisecond) // the time in which it would go on reading
 	if n := taken(); n != 100 {
 		t.Errorf("%d events taken, the window is 100", n)
 	}

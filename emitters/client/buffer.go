@@ -89,7 +89,7 @@ func (b *buffer) try(i *item) (<-chan struct{}, error) {
 // full says that a whole batch is waiting.
 func (b *buffer) full() bool { return len(b.waiting) >= b.batchEvents || b.waitingBytes >= b.batchMax }
 
-// next waits for a batch: full, lingered, or flushed. Nil: ctx has ended.
+// next waits for a batch: full, lingered, or flushed. Nil: ctx has ended, and nothing is waiting if shut was called before.
 func (b *buffer) next(ctx context.Context) []*item {
 	for {
 		b.mu.Lock()
@@ -175,15 +175,6 @@ func (b *buffer) shut() {
 	b.closed = true
 	notify(&b.changed)
 	notify(&b.room)
-}
-
-// rest returns what no worker has taken.
-func (b *buffer) rest() []*item {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	rest := b.waiting
-	b.waiting, b.waitingBytes = nil, 0
-	return rest
 }
 
 // notify wakes all who wait on the channel.

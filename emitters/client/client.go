@@ -165,11 +165,8 @@ func (c *Client) Close(ctx context.Context) error {
 	c.close.Do(func() {
 		c.buffer.shut()
 		c.closed = c.Flush(ctx)
-		c.cancel()
+		c.cancel() // workers find that out with each event that is left, and end when there is none
 		c.workers.Wait()
-		for _, i := range c.buffer.rest() {
-			c.undelivered(i, ErrClosed)
-		}
 		if c.conn != nil {
 			c.closed = errors.Join(c.closed, c.conn.Close())
 		}
