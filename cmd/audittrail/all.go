@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/maxviazov/audittrail/internal/config"
 	"github.com/maxviazov/audittrail/internal/embedded"
+	"github.com/maxviazov/audittrail/internal/serve"
 	"github.com/maxviazov/audittrail/processors/sink/schema"
 	"github.com/maxviazov/audittrail/proto/stream"
 )
@@ -55,54 +57,64 @@ type all struct {
 	data     *embedded.Data     // nil: nothing is embedded
 	kafka    *embedded.Kafka    // nil: brokers are configured
 	postgres *embedded.Postgres // nil: a DSN is configured
+	gateway  *gateway           // once it is assembled
 	sinkDSN  string
 	readDSN  string
 }
 
-func (a *all) run(ctx context.Context, out interface{ Write([]byte) (int, error) }) error {
-	if err := a.startStores(ctx); err != nil {
+func (a *all) run(ctx context.Context, out io.Writer) error {
+	// The server listens first, so that a taken address is known before anything is started; it answers at the end.
+	var ready func(context.Context) error
+	srv, err := a.server("grpc_listen", a.cfg.GRPCListen, "http_listen", a.cfg.HTTPListen, func(ctx context.Context) error { return ready(ctx) })
+	if err != nil {
 		return err
 	}
-	layout := a.cfg.Layout()
-	if err := stream.Apply(ctx, a.cfg.Stream("audittrail-topics"), layout, a.log.With().Str("component", "topics").Logger()); err != nil {
-		return kafkaError(fmt.Errorf("make topics: %w", err))
+	parts, ready, err := a.assemble(ctx, srv)
+	if err != nil {
+		return errors.Join(err, srv.Close())
+	}
+	defer a.gateway.close()
+	return a.runParts(ctx, append(parts, part{"welcome", func(ctx context.Context) error { return a.welcome(ctx, srv, out) }})...)
+}
+
+// assemble starts what the roles need, makes them, and returns them in the order in which they stop.
+func (a *all) assemble(ctx context.Context, srv *serve.Server) (parts []part, ready func(context.Context) error, err error) {
+	if err := a.startStores(ctx); err != nil {
+		return nil, nil, err
+	}
+	if err := stream.Apply(ctx, a.cfg.Stream("audittrail-topics"), a.cfg.Layout(), a.log.With().Str("component", "topics").Logger()); err != nil {
+		return nil, nil, kafkaError(fmt.Errorf("make topics: %w", err))
 	}
 	emitter, err := a.newEmitterServer()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	enricher, err := a.newEnricherRole(a.snapshots())
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	sink, err := a.newSinkRole(a.sinkDSN)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	gateway, err := a.newGatewayRole(ctx, a.readDSN)
-	if err != nil {
-		return err
+	if a.gateway, err = a.newGatewayRole(ctx, a.readDSN); err != nil {
+		return nil, nil, err
 	}
-	defer gateway.close()
-	srv, err := a.server("grpc_listen", a.cfg.GRPCListen, "http_listen", a.cfg.HTTPListen,
-		joinReady(readyIf("emitter", emitter.Ready), readyIf("enricher", enricher.Ready), readyIf("sink", sink.Ready), gateway.server.Ready))
-	if err != nil {
-		return err
+	if err := errors.Join(registerEmitter(srv, emitter), a.gateway.register(srv)); err != nil {
+		return nil, nil, errors.Join(err, a.gateway.close())
 	}
-	if err := errors.Join(registerEmitter(srv, emitter), gateway.register(srv)); err != nil {
-		return errors.Join(err, srv.Close())
-	}
-	return a.runParts(ctx,
+	parts = []part{
 		unready(srv),
-		part{"emitter", emitter.Run},
-		part{"enricher", enricher.Run},
-		part{"sink", sink.Run},
-		part{"server", srv.Run},
-		part{"gateway", gateway.server.Run},
-		part{"views of sources", gateway.sources.Run},
-		part{"postgresql", a.watchPostgres},
-		part{"welcome", func(ctx context.Context) error { return a.welcome(ctx, srv, out) }},
-	)
+		{"emitter", emitter.Run},
+		{"enricher", enricher.Run},
+		{"sink", sink.Run},
+		{"server", srv.Run},
+		{"gateway", a.gateway.server.Run},
+		{"views of sources", a.gateway.sources.Run},
+		{"postgresql", a.watchPostgres},
+	}
+	ready = joinReady(readyIf("emitter", emitter.Ready), readyIf("enricher", enricher.Ready), readyIf("sink", sink.Ready), a.gateway.server.Ready)
+	return parts, ready, nil
 }
 
 // startStores starts the broker and PostgreSQL, as far as none is configured, and brings the schema up to date.

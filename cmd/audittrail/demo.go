@@ -28,6 +28,7 @@ func newDemo() *cobra.Command {
 				return err
 			}
 			defer conn.Close()
+			fmt.Fprintf(cmd.ErrOrStderr(), "recording about %g events a second through %s; Ctrl-C stops it\n", rate, conn.Target())
 			d := &demo{client: audittrailv1.NewEmitterServiceClient(conn), company: newCompany(seed), rate: rate, limit: events}
 			err = d.run(cmd.Context(), func(line string) { fmt.Fprintln(cmd.ErrOrStderr(), line) })
 			fmt.Fprintf(cmd.OutOrStdout(), "recorded %d events, rejected %d\n", d.accepted, d.rejected)
@@ -45,7 +46,8 @@ func newDemo() *cobra.Command {
 
 const (
 	demoTick     = 50 * time.Millisecond
-	demoInFlight = 8 // requests
+	demoInFlight = 8               // requests
+	demoGrace    = 3 * time.Second // for what is under way when it is stopped
 )
 
 type demo struct {
@@ -61,10 +63,11 @@ type demo struct {
 }
 
 // run sends on a clock of its own: when the server is slower than the rate, what would be due waits, and is not made up for beyond a second.
-// Stopped in between, it waits for what is under way.
+// Stopped in between, it waits a moment for what is under way.
 func (d *demo) run(ctx context.Context, note func(string)) error {
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(demoGrace, stop) })()
 	slots := make(chan struct{}, demoInFlight)
 	var under sync.WaitGroup
 	defer under.Wait()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -208,4 +209,63 @@ func TestAllKeepsEverythingThroughAKill(t *testing.T) {
 		t.Errorf("after an interrupt: exit code %d", code)
 	}
 	p.await(t, `"message":"stopped"`)
+}
+
+func TestASecondInterruptStopsAtOnce(t *testing.T) {
+	// Whoever listens there never answers: the first interrupt leaves it waiting for what is under way.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := start(t, "demo", "--rate", "100", "--addr", l.Addr().String())
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	deadline := time.After(time.Minute)
+	for {
+		p.signal(t, os.Interrupt)
+		select {
+		case <-p.exited:
+			if code := p.code(t); code != exitForced {
+				t.Errorf("exit code %d, want %d", code, exitForced)
+			}
+			return
+		case <-time.After(300 * time.Millisecond):
+		case <-deadline:
+			t.Fatal("it does not end")
+		}
+	}
+}
+
+func TestATakenPortIsNamedBeforeAnythingStarts(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dir := dataDir(t)
+	r := command(t, "", "all", "--data", dir, "--grpc-listen", "127.0.0.1:0", "--http-listen", l.Addr().String()).mustBe(t, exitUsage)
+	if !strings.Contains(r.errors, l.Addr().String()) || !strings.Contains(r.errors, "--http-listen") {
+		t.Errorf("got %s", r.errors)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the data directory was made: %v", err)
+	}
+}
+
+func TestAForeignDirectoryIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "thesis.txt"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := command(t, "", "all", "--data", dir, "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0").mustBe(t, exitFailure)
+	if !strings.Contains(r.errors, "thesis.txt") || !strings.Contains(r.errors, "--data") {
+		t.Errorf("got %s", r.errors)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("%d entries, %v, want the one there was", len(entries), err)
+	}
 }

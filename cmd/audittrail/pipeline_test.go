@@ -131,6 +131,7 @@ func TestRolesAloneMakeOnePipeline(t *testing.T) {
 		t.Errorf("sources get: %+v, %v", source, err)
 	}
 
+	followAndResume(t, i)
 	produceRubbish(t, i.brokers)
 	command(t, "", "status", "--wait", "--addr", i.gateway).mustBe(t, exitOK)
 	if r := command(t, "", "deadletters", "list", "--pending", "--addr", i.gateway).mustBe(t, exitOK); !strings.Contains(r.out, "UNDECODABLE") {
@@ -148,6 +149,38 @@ func TestRolesAloneMakeOnePipeline(t *testing.T) {
 
 	stopEmitter()
 	command(t, "", "emit", "--source", "acme/api", "--action", "x", "--outcome", "lost", "--addr", i.emitter).mustBe(t, exitUsage)
+}
+
+// followAndResume: a tail shows what is stored from its start on, and one that resumes misses nothing that was stored in between.
+func followAndResume(t *testing.T, i *installation) {
+	t.Helper()
+	emit := func(action string) {
+		command(t, "", "emit", "--source", "acme/tail", "--action", action, "--addr", i.emitter).mustBe(t, exitOK)
+	}
+	tail := start(t, "events", "tail", "--filter", `source="acme/tail"`, "-o", "jsonl", "--limit", "1", "--addr", i.gateway)
+	for n := 0; ; n++ { // until the tail has begun it shows nothing
+		emit("first")
+		if !strings.Contains(tail.output.String(), `"action":"first"`) && n < 100 {
+			select {
+			case <-tail.exited:
+			case <-time.After(500 * time.Millisecond):
+				continue
+			}
+		}
+		break
+	}
+	if code := tail.code(t); code != exitOK {
+		t.Fatalf("tail: exit code %d", code)
+	}
+	token := tail.await(t, "resume with --resume ")
+	emit("second")
+	command(t, "", "status", "--wait", "--addr", i.gateway).mustBe(t, exitOK)
+	resumed := start(t, "events", "tail", "--filter", `source="acme/tail"`, "--resume", token, "-o", "jsonl", "--addr", i.gateway)
+	resumed.await(t, `"action":"second"`)
+	resumed.signal(t, os.Interrupt)
+	if code := resumed.code(t); code != exitOK {
+		t.Errorf("resumed tail: exit code %d", code)
+	}
 }
 
 func produceRubbish(t *testing.T, brokers []string) {

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -55,19 +52,4 @@ func kafkaError(err error) error {
 		return unavailableError{err}
 	}
 	return err
-}
-
-// awaitKafka returns when a broker answers, or with the last error when ctx ends.
-func awaitKafka(ctx context.Context, s stream.Settings) error {
-	for {
-		admin, err := stream.NewAdmin(ctx, s)
-		if err == nil {
-			return admin.Close()
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
 }
