@@ -166,9 +166,7 @@ func (p *filterParser) convertAll(kind nodeKind, e *expr.Expr, args []*expr.Expr
 		if len(args) == 0 {
 			return nil, p.errorOf(e, "expected restrictions to join")
 		}
-		for _, arg := range args[1:] {
-			operands = append(operands, arg)
-		}
+		operands = append(operands, args[1:]...)
 		first := args[0].GetCallExpr()
 		if len(args) != 2 || first == nil || kindOf(first.GetFunction()) != kind {
 			operands = append(operands, args[0])

@@ -70,7 +70,7 @@ func Judge(ctx context.Context, dsn string, sent map[[16]byte]ledger.State) (*Ve
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // read only: nothing depends on it
+	defer tx.Rollback(context.WithoutCancel(ctx)) // read only: nothing depends on it
 
 	v := &Verdict{}
 	stored := map[[16]byte]place{}

@@ -85,8 +85,11 @@ func Framed(buf, data []byte) ([]byte, error) {
 		return data[1:], nil
 	case codecS2:
 		n, err := s2.DecodedLen(data[1:])
-		if err != nil || n > maxFramed {
-			return nil, fmt.Errorf("%w: length %d (%v)", ErrMalformed, n, err)
+		if err != nil {
+			return nil, fmt.Errorf("%w: length: %w", ErrMalformed, err)
+		}
+		if n > maxFramed {
+			return nil, fmt.Errorf("%w: length %d", ErrMalformed, n)
 		}
 		framed, err := s2.Decode(buf[:cap(buf)], data[1:])
 		if err != nil {

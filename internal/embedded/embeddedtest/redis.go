@@ -95,7 +95,7 @@ func (s *RedisServer) start(tb testing.TB) error {
 	}
 	stop := func() {
 		leash.Close()
-		cmd.Wait() // its status is that of the kill
+		_ = cmd.Wait() // its status is that of the kill
 	}
 	if err := awaitRedis(s.Addr()); err != nil {
 		stop()

@@ -47,7 +47,7 @@ func PostgresServer(tb testing.TB, opts ServerOptions) *Server {
 	}
 	tb.Cleanup(func() {
 		if s.run != nil {
-			s.run.Stop(context.Background()) // immediate is as good: the data goes next
+			_ = s.run.Stop(context.Background()) // immediate is as good: the data goes next
 		}
 		os.RemoveAll(s.base)
 	})

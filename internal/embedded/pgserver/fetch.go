@@ -213,10 +213,10 @@ func share(dir string) {
 	owner, err := OwnerOf(filepath.Dir(dir))
 	for _, name := range append(archivesIn(dir), dir) {
 		if os.Geteuid() == 0 && err == nil {
-			os.Chown(name, int(owner.UID), int(owner.GID))
+			_ = os.Chown(name, int(owner.UID), int(owner.GID))
 		}
 		if name != dir {
-			os.Chmod(name, 0o644)
+			_ = os.Chmod(name, 0o644)
 		}
 	}
 }

@@ -143,7 +143,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	if pid, err := s.Pid(); err == nil {
-		syscall.Kill(pid, syscall.SIGQUIT) // an error means that it is gone, which is what done tells
+		_ = syscall.Kill(pid, syscall.SIGQUIT) // an error means that it is gone, which is what done tells
 	}
 	<-s.done
 	return fmt.Errorf("stop PostgreSQL in order: %w", context.Cause(ctx))
@@ -153,7 +153,7 @@ func (s *Server) Stop(ctx context.Context) error {
 func (s *Server) abort() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	s.Stop(ctx) // its error would hide why the start did not succeed
+	_ = s.Stop(ctx) // its error would hide why the start did not succeed
 }
 
 func (s *Server) release() { s.unhook.Do(func() { s.leash.Close() }) }
