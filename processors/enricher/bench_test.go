@@ -2,9 +2,12 @@ package enricher
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/maxviazov/audittrail/processors/enricher/table"
@@ -76,6 +79,50 @@ func BenchmarkProcess(b *testing.B) {
 			b.ReportMetric(float64(bytes)/n, "B-out/event")
 		})
 	}
+}
+
+// BenchmarkThroughput sends 100,000 events in messages of 100 through one enricher with four partitions. CPU is that of this
+// process: the broker and the sending are in it.
+func BenchmarkThroughput(b *testing.B) {
+	const messages, size, sources = 1000, 100, 16
+	values := make([]*sarama.ProducerMessage, messages)
+	for i := range values {
+		source := fmt.Sprintf("acme/service-%d", i%sources)
+		events := make([]*audittrailv1.Event, size)
+		for k := range events {
+			events[k] = benchEvent(source, i*size+k)
+		}
+		values[i] = &sarama.ProducerMessage{Topic: stream.Events, Key: sarama.StringEncoder(source), Value: sarama.ByteEncoder(batchOf(b, events...))}
+	}
+	for range b.N {
+		p := newPipe(b, 4)
+		if err := p.producer.SendMessages(values); err != nil {
+			b.Fatal(err)
+		}
+		e := p.start(p.config(""))
+		began, cpu := time.Now(), cpuSeconds(b)
+		await(b, "all is processed", func() bool { return testutil.ToFloat64(e.metrics.events) == messages*size })
+		for partition := range int32(4) {
+			_, end, err := p.admin.LogRange(testContext(b), stream.Events, partition)
+			if err != nil {
+				b.Fatal(err)
+			}
+			p.awaitCommit(partition, end)
+		}
+		b.ReportMetric(messages*size/time.Since(began).Seconds(), "events/s")
+		b.ReportMetric((cpuSeconds(b)-cpu)/messages/size*1e6, "CPU-s/Mevents")
+		if err := e.stop(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func cpuSeconds(b *testing.B) float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
 func BenchmarkWindow(b *testing.B) {

@@ -52,6 +52,8 @@ func (e *Enricher) positions(ctx context.Context, s *group.Session) error {
 	if err := loading.Wait(); err != nil {
 		return err
 	}
+	e.metrics.lag.Reset() // of partitions that went elsewhere
+	e.metrics.windowIDs.Reset()
 	e.generation.Store(g)
 	return nil
 }

@@ -46,7 +46,7 @@ func (e *Enricher) process(ctx goka.Context, value any) {
 		return
 	}
 	l := g.lanes[ctx.Partition()]
-	m := message{offset: ctx.Offset(), key: ctx.Key(), ingestedAt: ctx.Timestamp().UTC()}
+	m := message{offset: ctx.Offset(), key: ctx.Key(), ingestedAt: appended(ctx.Timestamp())}
 	m.value, _ = value.([]byte) // nil for a message without a value
 	from, err := l.from(m.offset)
 	if err != nil {
@@ -71,6 +71,15 @@ func (e *Enricher) process(ctx goka.Context, value any) {
 	}
 	l.next = m.offset + 1
 	e.metrics.observe(d, l, &m, replay, began)
+}
+
+// appended is when the broker appended a message. The topic is LogAppendTime; a broker that does not know it (the embedded
+// one) passes on what a raw producer made up, and an absurd time would make every event lie in the future.
+func appended(t time.Time) time.Time {
+	if t.Before(event.MinOccurredAt) {
+		return time.Now().UTC()
+	}
+	return t.UTC()
 }
 
 // from is the first offset that the output of the message at offset covers. Offsets between the last message and this one

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -144,6 +146,7 @@ func (s *store) fits(ids topicIDs, changelog group.LogRange) error {
 
 // keep saves snapshots when they are due, and forgets partitions that went elsewhere, until ctx is done.
 func (s *stores) keep(ctx context.Context) {
+	s.sweep()
 	tick := time.NewTicker(min(s.config.SnapshotInterval, 10*time.Second))
 	defer tick.Stop()
 	for {
@@ -153,6 +156,21 @@ func (s *stores) keep(ctx context.Context) {
 		case <-tick.C:
 			for _, st := range s.list() {
 				s.tend(ctx, st)
+			}
+		}
+	}
+}
+
+// sweep removes half-written snapshots of processes that were killed.
+func (s *stores) sweep() {
+	if s.config.SnapshotDir == "" {
+		return
+	}
+	left, _ := filepath.Glob(filepath.Join(s.config.SnapshotDir, "enricher-*.tmp")) // fails on a bad pattern only
+	for _, path := range left {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Hour {
+			if err := os.Remove(path); err != nil {
+				s.log.Warn().Err(err).Msg("half-written snapshot not removed")
 			}
 		}
 	}
