@@ -29,6 +29,11 @@ type logBatch struct {
 	before seen // where the head stood in PostgreSQL before the batch
 	folded
 
+	// What of it is stored, see plan.
+	cut     int   // decisions
+	after   seen  // where the head comes to
+	dropped int64 // drops
+
 	state   logState // after the batch
 	records int64    // counters of this batch
 	retries int64
@@ -45,6 +50,7 @@ func (l *logBatch) begin(h *head) {
 // committed makes the end of the log after the batch the end from which the next one goes on.
 func (l *logBatch) committed() {
 	l.state, l.head.state = l.head.state, l.state
+	l.head.next, l.head.position = l.after.next, l.after.position
 }
 
 // eventRow is a row of `events` before it is encoded.
@@ -59,10 +65,9 @@ type eventRow struct {
 	day         int16
 }
 
-// reset makes the batch empty.
+// reset forgets what was decided; the items are the batcher's.
 func (b *batch) reset() {
-	clear(b.items)
-	b.items, b.logs, b.rows = b.items[:0], b.logs[:0], 0
+	b.logs, b.rows = b.logs[:0], 0
 }
 
 // log returns the part of a log, making it when needed.
@@ -90,10 +95,11 @@ type layout struct {
 func (b *batch) encode(dict *dictionary, today int16) {
 	b.out.reset()
 	b.rowsSorted = b.rowsSorted[:0]
+	b.plan(time.Now())
 	for _, l := range b.logs {
 		l.state.copyFrom(&l.head.state)
 		l.records, l.retries, l.dead, l.gaps = 0, 0, 0, 0
-		for i := range l.decisions {
+		for i := range l.stored() {
 			b.append(l, &l.decisions[i], dict, today)
 		}
 		b.flushTail(l)
@@ -186,12 +192,4 @@ func (b *batch) flushTail(l *logBatch) {
 	first := l.state.size - int64(o.n-o.stored)
 	b.out.tailRow(l.head.log, first, o.n-o.stored, b.lay.data)
 	o.stored, o.tailed = o.n, len(o.framed)
-}
-
-// oldest is when the first message of the batch arrived.
-func (b *batch) oldest() time.Time {
-	if len(b.items) == 0 {
-		return time.Time{}
-	}
-	return b.items[0].arrived
 }

@@ -93,24 +93,27 @@ func (b *batcher) loop() error {
 	}
 }
 
-// gather waits for items until the batch is large or old enough. idle: nothing came until the tick.
+// gather waits for items until the batch is large or old enough; what the last batch held back is its beginning. idle: nothing came until the tick.
 func (b *batcher) gather(ctx context.Context, tick <-chan time.Time) (idle bool, err error) {
 	b.batch.reset()
+	held := len(b.batch.items)
+	var deadline time.Time
 	var age <-chan time.Time
+	before := func(d time.Time) {
+		if deadline.IsZero() || d.Before(deadline) {
+			deadline, age, tick = d, time.After(time.Until(d)), nil
+		}
+	}
+	if held > 0 {
+		before(b.batch.items[0].arrived.Add(holdFor))
+	}
 	for {
 		var full bool
 		if b.batch.items, full = b.queue.pop(b.batch.items, b.sink.cfg.BatchRows, b.sink.cfg.BatchBytes); full {
 			return false, nil
 		}
-		if len(b.batch.items) > 0 {
-			tick = nil
-			left := b.sink.cfg.BatchAge - time.Since(b.batch.oldest())
-			if left <= 0 {
-				return false, nil
-			}
-			if age == nil {
-				age = time.After(left)
-			}
+		if len(b.batch.items) > held {
+			before(b.batch.items[held].arrived.Add(b.sink.cfg.BatchAge))
 		}
 		select {
 		case <-ctx.Done():
@@ -159,15 +162,28 @@ func (b *batcher) flush(ctx context.Context) error {
 		b.seen[l.head.log] = l.head.seen()
 	}
 	b.mu.Unlock()
-	items := b.batch.items
-	b.batch.items = nil // their commits are called here, not by run
-	for _, it := range items {
+	finished := b.split()
+	for _, it := range finished {
 		it.commit(nil)
 	}
-	b.queue.done(items)
-	b.report(items, time.Since(began), attempts)
-	b.batch.items = items
+	b.queue.done(finished)
+	b.report(finished, time.Since(began), attempts)
 	return nil
+}
+
+// split takes the items that are stored out of the batch; what is held stays (see plan).
+func (b *batcher) split() (finished []*item) {
+	held := b.batch.items[:0]
+	for _, it := range b.batch.items {
+		if it.offset < b.heads[it.partition].position {
+			finished = append(finished, it)
+		} else {
+			held = append(held, it)
+		}
+	}
+	clear(b.batch.items[len(held):])
+	b.batch.items = held
+	return finished
 }
 
 // fold takes the messages into the heads, in the order of arrival; partitions do not depend on each other.
@@ -184,7 +200,7 @@ func (b *batcher) fold() error {
 		if it.output == nil {
 			b.log.Error().Err(it.malformed).Int32("partition", it.partition).Int64("offset", it.offset).Msg("output is malformed and left out")
 			b.sink.metrics.malformed.Inc()
-			h.position = it.offset + 1
+			h.position, l.special = it.offset+1, true
 			continue
 		}
 		if [16]byte(it.output.TopicId) != b.topic {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -77,7 +78,7 @@ func BenchmarkLayout(b *testing.B) {
 	defer cpuPerEvent(b)()
 	for n := 0; n < b.N; n += 100 * len(items) {
 		batch.reset()
-		h.next, h.position = slot{}, 0
+		h.next, h.position, batch.items = slot{}, 0, items
 		for _, it := range items {
 			h.fold(it, 0, &batch.log(h).folded)
 		}
@@ -122,10 +123,14 @@ func BenchmarkStore(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				claimed[log].fold(it, 0, &batch.log(claimed[log]).folded)
+				batch.items = append(batch.items, it)
 			}
 		}
+		for _, it := range batch.items {
+			claimed[it.partition].fold(it, 0, &batch.log(claimed[it.partition]).folded)
+		}
 		storeBatch(b, s, &batch, dict)
+		batch.items = slices.DeleteFunc(batch.items, func(it *item) bool { return it.offset < claimed[it.partition].position })
 	}
 	events := float64(logs*messages*100) / 1e6
 	b.ReportMetric((selfCPU()-ownBefore)/events, "own-s/Mevent")

@@ -71,7 +71,7 @@ func (d *deadTopic) close() error {
 func (b *batcher) sendDead(ctx context.Context) error {
 	var messages []*sarama.ProducerMessage
 	for _, l := range b.batch.logs {
-		for i := range l.decisions {
+		for i := range l.stored() {
 			d := &l.decisions[i]
 			if d.dead == nil {
 				continue

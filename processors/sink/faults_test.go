@@ -89,6 +89,7 @@ func (c *cutter) serve(client net.Conn) {
 
 // TestUnknownCommitIsLookedUp is R11: the answer to COMMIT is lost. The sink claims again and goes on from what PostgreSQL says.
 func TestUnknownCommitIsLookedUp(t *testing.T) {
+	t.Parallel()
 	k, direct := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	cut, dsn := startCutter(t, direct)
 	s := observer(t, direct)
@@ -107,6 +108,7 @@ func TestUnknownCommitIsLookedUp(t *testing.T) {
 
 // TestKilledPostgres: kill -9 at any moment while events come; the sink waits and goes on by itself, nothing is lost or stored twice.
 func TestKilledPostgres(t *testing.T) {
+	t.Parallel()
 	k := startKafka(t)
 	server := embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{})
 	dsn := writerDSN(t, server.DSN())
@@ -129,6 +131,7 @@ func TestKilledPostgres(t *testing.T) {
 
 // TestReplicasShareTheLogs: 1 → 2 → 1 sinks under load.
 func TestReplicasShareTheLogs(t *testing.T) {
+	t.Parallel()
 	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	s := observer(t, dsn)
 	ctx, stopLoad := context.WithCancel(t.Context())
@@ -164,6 +167,7 @@ func TestReplicasShareTheLogs(t *testing.T) {
 
 // TestReplayIsFoundOut: the enricher's window and state are lost, and everything comes again from other slots. The unique key is the backstop.
 func TestReplayIsFoundOut(t *testing.T) {
+	t.Parallel()
 	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	s := observer(t, dsn)
 	r := startSink(t, k, dsn)
@@ -199,6 +203,7 @@ func TestReplayIsFoundOut(t *testing.T) {
 
 // TestColumnsAreSanitised: a value PostgreSQL does not take changes a column and never a record.
 func TestColumnsAreSanitised(t *testing.T) {
+	t.Parallel()
 	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	s := observer(t, dsn)
 	startSink(t, k, dsn)
@@ -231,6 +236,7 @@ func TestColumnsAreSanitised(t *testing.T) {
 
 // TestStoppedOwnerIsEvicted: the earlier owner was stopped inside its transaction, with the head locked.
 func TestStoppedOwnerIsEvicted(t *testing.T) {
+	t.Parallel()
 	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	s := observer(t, dsn)
 	r := startSink(t, k, dsn)
@@ -257,6 +263,7 @@ func TestStoppedOwnerIsEvicted(t *testing.T) {
 
 // TestExpiredEvents: what retention has removed is not stored again, but a dead letter; and an event ahead of the leaves gets its leaf.
 func TestExpiredEvents(t *testing.T) {
+	t.Parallel()
 	k, super := startKafka(t), embeddedtest.Postgres(t)
 	dsn := writerDSN(t, super)
 	s, owner := observer(t, dsn), observer(t, super)
@@ -282,6 +289,7 @@ func TestExpiredEvents(t *testing.T) {
 
 // TestFilterStaysInTheRow: a filter is read without fetching its data, and costs no row of the TOAST table.
 func TestFilterStaysInTheRow(t *testing.T) {
+	t.Parallel()
 	k, super := startKafka(t), embeddedtest.Postgres(t)
 	dsn := writerDSN(t, super)
 	s, owner := observer(t, dsn), observer(t, super)

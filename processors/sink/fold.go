@@ -50,6 +50,7 @@ type folded struct {
 	drops     int64 // duplicates that the enricher dropped, believed
 	discarded int64 // outputs that left slots before them open
 	skipped   int64 // outputs that covered nothing new
+	special   bool  // not all outputs simply went on where the one before ended
 }
 
 // fold takes one output of the enricher into the state of its log: rules R12 to R14, as `fold` of the model (probes/model), Gap "late", Ref. It
@@ -58,9 +59,10 @@ type folded struct {
 func (h *head) fold(it *item, inputStart int64, f *folded) {
 	o := it.output
 	covers := span{slot{o.FromOffset, o.FromIndex}, slot{o.EndOffset, o.EndIndex}}
-	h.position = it.offset + 1
+	h.position, it.drops = it.offset+1, 0
 
 	if !h.next.before(covers.end) { // end ≤ next: known, but slots that were declared lost are filled late
+		f.special = true
 		parts := h.gaps.overlap(covers)
 		if len(parts) == 0 {
 			f.skipped++
@@ -70,6 +72,7 @@ func (h *head) fold(it *item, inputStart int64, f *folded) {
 		return
 	}
 	if h.next.before(covers.from) { // from > next: something is missing
+		f.special = true
 		if start := (slot{inputStart, 0}); h.next.before(start) {
 			// What lies before the start of the input log will never come. Never up to `from` blindly.
 			lost := span{h.next, covers.from}.intersect(span{h.next, start})
@@ -83,6 +86,7 @@ func (h *head) fold(it *item, inputStart int64, f *folded) {
 		}
 	}
 	parts := h.gaps.overlap(covers)
+	f.special = f.special || len(parts) > 0
 	parts = append(parts, openPart{span: span{h.next, covers.end}})
 	h.next = covers.end
 	h.take(it, parts, f)
@@ -111,6 +115,7 @@ func (h *head) take(it *item, parts []openPart, f *folded) {
 				f.decisions = append(f.decisions, e.decision(it))
 			case believed:
 				f.drops++
+				it.drops++
 			default:
 				open = append(open, span{e.slot, e.slot.following()})
 			}
@@ -145,6 +150,7 @@ func (h *head) covered(first, own slot, filling openPart, open []span) bool {
 
 func (h *head) declare(s span, reason segment.GapReason, it *item, f *folded) {
 	g := &gapDecision{span: s, reason: reason, row: new(gapRow)}
+	f.special = true
 	h.gaps.declare(s, g.row)
 	f.decisions = append(f.decisions, decision{kind: takeGap, slot: s.from, item: it, gap: g})
 }

@@ -19,7 +19,7 @@ func (b *batcher) foreign(h *head, it *item, f *folded) error {
 		return group.Refusal{Err: fmt.Errorf("%s was replaced while the sink ran: stored %x, Kafka has %x; see `audittrail topics accept-new`",
 			stream.Events, b.topic, now.events)}
 	}
-	h.position = it.offset + 1
+	h.position, f.special = it.offset+1, true
 	for e := range events(it, span{slot{it.output.Offset, 0}, slot{it.output.Offset + 1, 0}}) {
 		if e.drop != nil {
 			continue // of something that is stored, or another of these

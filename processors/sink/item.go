@@ -25,6 +25,7 @@ type item struct {
 	output  *pipelinev1.RecordBatch // nil: not one, see malformed
 	records []scanned               // one for each of output.Records
 	terms   []uint64
+	drops   int64 // that fold believed
 	// malformed says why there is no output. No enricher of ours writes such a value, so it covers nothing and is left out.
 	malformed error
 }

@@ -106,9 +106,9 @@ func (b *batcher) report(items []*item, took time.Duration, attempts int) {
 	var records, retries, dead, gaps int64
 	for _, l := range b.batch.logs {
 		records, retries, dead, gaps = records+l.records, retries+l.retries, dead+l.dead, gaps+l.gaps
-		total.drops, total.discarded = total.drops+l.drops, total.discarded+l.discarded
+		total.drops, total.discarded = total.drops+l.dropped, total.discarded+l.discarded
 		m.fills.Add(float64(len(l.fills)))
-		for i := range l.decisions {
+		for i := range l.stored() {
 			d := &l.decisions[i]
 			switch {
 			case d.kind == takeGap:
@@ -134,8 +134,11 @@ func (b *batcher) report(items []*item, took time.Duration, attempts int) {
 	m.discarded.Add(float64(total.discarded))
 	m.batchRows.Observe(float64(records))
 	m.batchBytes.Observe(float64(bytes))
-	age := now.Sub(items[0].arrived)
-	m.batchAge.Observe(age.Seconds())
+	var age time.Duration
+	if len(items) > 0 {
+		age = now.Sub(items[0].arrived)
+		m.batchAge.Observe(age.Seconds())
+	}
 	m.flush.Observe(took.Seconds())
 	b.log.Info().Int("messages", len(items)).Int64("records", records).Int64("drops", total.drops).Int64("duplicates", retries).Int64("dead_letters", dead).
 		Int64("gaps", gaps).Int64("discarded", total.discarded).Int("bytes", bytes).Int("attempts", attempts).Dur("took", took).Dur("age", age).Msg("batch stored")

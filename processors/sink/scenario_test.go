@@ -254,6 +254,19 @@ func newMemory(t *testing.T) *memory {
 func (m *memory) head() *head { return m.h }
 
 func (m *memory) save(b *batch) {
+	m.settle(b)
+	b.encode(newDictionary(), 9000)
+	for _, l := range b.logs {
+		for i := range l.stored() {
+			if d := &l.decisions[i]; d.kind == takeRecord && d.verdict == fresh {
+				m.stored[d.id()] = d.record()
+			}
+		}
+	}
+}
+
+// settle settles the batch, with the map as the table.
+func (m *memory) settle(b *batch) {
 	if err := b.settle(); err != nil {
 		m.t.Fatal(err)
 	}
@@ -272,12 +285,6 @@ func (m *memory) save(b *batch) {
 	}
 	for _, c := range b.copies {
 		judge(b.firsts[c.first], c.decision)
-	}
-	b.encode(newDictionary(), 9000)
-	for _, d := range b.firsts {
-		if d.verdict == fresh {
-			m.stored[d.id()] = d.record()
-		}
 	}
 }
 

@@ -71,6 +71,7 @@ func wantMany(t *testing.T, s *store, log int32, n int) {
 
 // TestStoresEverythingInOrder: four logs at once, segments, tails, dead letters in the topic and in the table (R12, R16).
 func TestStoresEverythingInOrder(t *testing.T) {
+	t.Parallel()
 	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	r, s := startSink(t, k, dsn), observer(t, dsn)
 	for log := range int32(3) {
@@ -116,6 +117,7 @@ func TestStoresEverythingInOrder(t *testing.T) {
 
 // TestContinuesAfterRestart: open bundles are read back, and a bundle that began before is completed (its tail rows go).
 func TestContinuesAfterRestart(t *testing.T) {
+	t.Parallel()
 	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	s := observer(t, dsn)
 	for i := range int64(6) {
@@ -136,6 +138,7 @@ func TestContinuesAfterRestart(t *testing.T) {
 // TestRestoredCopyIsFilled is R10: PostgreSQL goes back to an older state while Kafka's commit of the group stands at the end. The sink reads the
 // difference again, also when it was idle (R11).
 func TestRestoredCopyIsFilled(t *testing.T) {
+	t.Parallel()
 	k := startKafka(t)
 	older, newer := embeddedtest.Postgres(t), embeddedtest.Postgres(t)
 	dsn, dsnNewer := writerDSN(t, older), writerDSN(t, newer)
@@ -164,6 +167,7 @@ func TestRestoredCopyIsFilled(t *testing.T) {
 
 // TestPausedSinkChangesNothing is R11: a sink that was paused in a transaction finds the log taken over.
 func TestPausedSinkChangesNothing(t *testing.T) {
+	t.Parallel()
 	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	s := observer(t, dsn)
 	r := startSink(t, k, dsn, func(c *Config) { c.Tick = time.Hour })
@@ -203,6 +207,7 @@ func TestPausedSinkChangesNothing(t *testing.T) {
 
 // TestIdleSinkNoticesRollback is the tick of R11.
 func TestIdleSinkNoticesRollback(t *testing.T) {
+	t.Parallel()
 	k := startKafka(t)
 	super := embeddedtest.Postgres(t)
 	dsn := writerDSN(t, super)
@@ -219,6 +224,7 @@ func TestIdleSinkNoticesRollback(t *testing.T) {
 
 // TestGapIsDeclaredAndFilledLate is R13 and R12 on the real protocol.
 func TestGapIsDeclaredAndFilledLate(t *testing.T) {
+	t.Parallel()
 	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	s := observer(t, dsn)
 	k.input(0, 6)
@@ -243,6 +249,7 @@ func TestGapIsDeclaredAndFilledLate(t *testing.T) {
 
 // TestRefusals: what trying again cannot mend stops the sink, with what to do (R10, R15, R18, versions).
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		prepare func(k *kafka, s *store)
 		want    string
@@ -284,6 +291,7 @@ func TestRefusals(t *testing.T) {
 // TestReplacedTopics is R18: recreated topics are refused until they are accepted; then the logs go on, and what is left of the old topic becomes dead
 // letters.
 func TestReplacedTopics(t *testing.T) {
+	t.Parallel()
 	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	s := observer(t, dsn)
 	r := startSink(t, k, dsn)
@@ -318,6 +326,7 @@ func TestReplacedTopics(t *testing.T) {
 
 // TestMalformedOutputIsLeftOut: a value that no enricher writes covers nothing and stops nobody.
 func TestMalformedOutputIsLeftOut(t *testing.T) {
+	t.Parallel()
 	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	s := observer(t, dsn)
 	r := startSink(t, k, dsn)
@@ -335,6 +344,7 @@ func TestMalformedOutputIsLeftOut(t *testing.T) {
 
 // TestWedgeIsNoticed is R21: the enricher has committed slots whose output is not in audit-records.
 func TestWedgeIsNoticed(t *testing.T) {
+	t.Parallel()
 	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	s := observer(t, dsn)
 	r := startSink(t, k, dsn)
@@ -362,6 +372,7 @@ func TestWedgeIsNoticed(t *testing.T) {
 
 // TestRecordsExpired: audit-records lost what the sink had not read. It starts where the log starts, and waits for the enricher.
 func TestRecordsExpired(t *testing.T) {
+	t.Parallel()
 	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
 	s := observer(t, dsn)
 	k.outputs(0, "0.0-1.0: A", "1.0-2.0: B")

@@ -163,7 +163,7 @@ func writeRest(ctx context.Context, tx pgx.Tx, topic [16]byte, b *batch) error {
 }
 
 func writeGaps(ctx context.Context, tx pgx.Tx, topic [16]byte, l *logBatch) error {
-	for i := range l.decisions {
+	for i := range l.stored() {
 		d := &l.decisions[i]
 		if d.kind != takeGap {
 			continue
@@ -198,9 +198,9 @@ func writeHeads(ctx context.Context, tx pgx.Tx, b *batch) error {
 	indexes, frontiers := make([]int32, n), make([][]byte, n)
 	records, drops, retries, dead, gaps := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for i, l := range b.logs {
-		logs[i], offsets[i], indexes[i], positions[i] = l.head.log, l.head.next.offset, int32(l.head.next.index), l.head.position
+		logs[i], offsets[i], indexes[i], positions[i] = l.head.log, l.after.next.offset, int32(l.after.next.index), l.after.position
 		sizes[i], days[i], frontiers[i] = l.state.size, l.state.open.day, l.state.frontier
-		records[i], drops[i], retries[i], dead[i], gaps[i] = l.records, l.drops, l.retries, l.dead, l.gaps
+		records[i], drops[i], retries[i], dead[i], gaps[i] = l.records, l.dropped, l.retries, l.dead, l.gaps
 	}
 	tag, err := tx.Exec(ctx, `UPDATE audittrail.heads h SET next_offset = v.next_offset, next_index = v.next_index, records_position = v.position,
 		size = v.size, open_day = v.day, frontier = v.frontier, records = h.records + v.records, drops = h.drops + v.drops,
