@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/maxviazov/audittrail/internal/serve"
+	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 )
 
 func withDetails(t *testing.T, code codes.Code, d *errdetails.BadRequest, retry bool) error {
@@ -109,5 +110,20 @@ func TestPerEventGivesEachItsOwnReasons(t *testing.T) {
 	whole := perEvent(status.New(codes.Unavailable, "away"), 2)
 	if whole[0] == nil || whole[1] == nil {
 		t.Error("what is about no event in particular is everybody's")
+	}
+}
+
+func TestWaitingIsForWhatWasThere(t *testing.T) {
+	at := func(end, next int64) *audittrailv1.GetStatusResponse {
+		return &audittrailv1.GetStatusResponse{Partitions: []*audittrailv1.PartitionStatus{{Partition: 0}, {Partition: 1, EventsEnd: end, NextOffset: next}}}
+	}
+	if reached(at(10, 5), at(30, 9)) {
+		t.Error("slot 9 is still open")
+	}
+	if !reached(at(10, 5), at(30, 10)) {
+		t.Error("everything that was there is stored; the rest came later")
+	}
+	if reached(at(10, 5), &audittrailv1.GetStatusResponse{}) || reached(&audittrailv1.GetStatusResponse{}, &audittrailv1.GetStatusResponse{}) {
+		t.Error("a status that says nothing is no answer")
 	}
 }

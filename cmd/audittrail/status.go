@@ -50,19 +50,22 @@ acknowledged before is stored, or with exit code 4 when that takes longer than -
 	return cmd
 }
 
-// awaitStored asks until everything that was in audit-events when it was called is stored: a call that begins later looks further, so the first
-// that has caught up answers for it. It returns the last status it saw, also with an error.
+// awaitStored returns once everything that was in audit-events when it was called is stored; what comes meanwhile is not waited for, or it
+// would never return under load. It returns the last status it saw, also with an error.
 func awaitStored(ctx context.Context, client audittrailv1.AdminServiceClient, timeout time.Duration) (*audittrailv1.GetStatusResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	var last *audittrailv1.GetStatusResponse
+	var first, last *audittrailv1.GetStatusResponse
 	for {
 		st, err := client.GetStatus(ctx, &audittrailv1.GetStatusRequest{})
 		switch {
-		case err == nil && st.CaughtUp:
-			return st, nil
 		case err == nil:
-			last = st
+			if last = st; first == nil {
+				first = st
+			}
+			if st.CaughtUp || reached(first, st) {
+				return st, nil
+			}
 		case ctx.Err() == nil && status.Code(err) != codes.Unavailable:
 			return last, err
 		}
@@ -72,6 +75,20 @@ func awaitStored(ctx context.Context, client audittrailv1.AdminServiceClient, ti
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// reached says whether every log stands where audit-events ended in an earlier status.
+func reached(earlier, now *audittrailv1.GetStatusResponse) bool {
+	next := make(map[int32]int64, len(now.Partitions))
+	for _, p := range now.Partitions {
+		next[p.Partition] = p.NextOffset
+	}
+	for _, p := range earlier.Partitions {
+		if next[p.Partition] < p.EventsEnd {
+			return false
+		}
+	}
+	return len(earlier.Partitions) > 0
 }
 
 func showStatus(cmd *cobra.Command, st *audittrailv1.GetStatusResponse) error {
