@@ -1,6 +1,7 @@
 package enricher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -8,11 +9,17 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/maxviazov/audittrail/internal/group"
+	"github.com/maxviazov/audittrail/processors/enricher/table"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 	"github.com/maxviazov/audittrail/proto/event"
 	"github.com/maxviazov/audittrail/proto/stream"
@@ -20,6 +27,7 @@ import (
 
 // TestDuplicates across messages and within one, and a message of a raw producer, by way of a real broker (R6).
 func TestDuplicates(t *testing.T) {
+	t.Parallel()
 	p := newPipe(t, 2)
 	p.start(p.config(t.TempDir())).awaitReady()
 	const source = "acme/pay"
@@ -37,6 +45,53 @@ func TestDuplicates(t *testing.T) {
 	if s.drops != 3 || s.next != (slot{last + 1, 0}) {
 		t.Errorf("%d drops, covered up to %v; want 3 and %d", s.drops, s.next, last+1)
 	}
+
+	state := p.viewed(source)
+	if got := table.ToActivity(state); got.GetEventCount() != 3 || got.GetDuplicateCount() != 3 || state.Accepted != nil {
+		t.Errorf("the view has %v", state)
+	}
+}
+
+// viewed is what a goka view of the table, such as the gateway's, says of a source.
+func (p *pipe) viewed(source string) *table.State {
+	p.t.Helper()
+	common := stream.Goka{Settings: p.settings, Log: zerolog.Nop()}
+	// A view does not close what it was built with.
+	consumers := func(brokers []string, id string) (sarama.Consumer, error) {
+		c, err := common.ConsumerBuilder()(brokers, id)
+		if err == nil {
+			p.t.Cleanup(func() { _ = c.Close() })
+		}
+		return c, err
+	}
+	managers := func(brokers []string) (goka.TopicManager, error) {
+		m, err := common.TopicManagerBuilder()(brokers)
+		if err == nil {
+			p.t.Cleanup(func() { _ = m.Close() })
+		}
+		return m, err
+	}
+	view, err := goka.NewView(p.settings.Brokers, stream.Table, table.Codec{}, append(common.ViewOptions(), goka.WithViewCallback(table.Update),
+		goka.WithViewStorageBuilder(table.StorageBuilder), goka.WithViewConsumerSaramaBuilder(consumers), goka.WithViewTopicManagerBuilder(managers))...)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- view.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			p.t.Error(err)
+		}
+	}()
+	<-view.WaitRunning()
+	value, err := view.Get(source)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	state, _ := value.(*table.State)
+	return state
 }
 
 // setCommit makes the enrichers' group, which must be empty, start at offset: a crash before the commit.
@@ -60,6 +115,7 @@ func TestReplay(t *testing.T) {
 	const source = "acme/pay"
 	for _, snapshot := range []bool{true, false} {
 		t.Run(fmt.Sprintf("snapshot=%v", snapshot), func(t *testing.T) {
+			t.Parallel()
 			p := newPipe(t, 1)
 			dirs := []string{t.TempDir(), t.TempDir()}
 			if snapshot {
@@ -122,9 +178,43 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// TestFailedSends (R3): the broker refuses outputs and table writes for good, now of one topic, now of the other. Nothing is
+// committed past them; the session ends, the messages come again, and everything is stored and counted once.
+func TestFailedSends(t *testing.T) {
+	t.Parallel()
+	p := newPipe(t, 1)
+	e := p.start(p.config(""))
+	e.awaitReady()
+	const source = "acme/pay"
+	sent := map[event.ID]bool{}
+	for round, topic := range []string{stream.Records, stream.Table, stream.Records} {
+		fault := p.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.InvalidRecord, Count: 2})
+		for i := range 10 {
+			a := testEvent(source, fmt.Sprint(round, "-", i))
+			p.sendBatch(source, a, a)
+			sent[event.IDOf(a)] = true
+		}
+		await(t, "sends have failed", func() bool { return fault.Hits() == 2 })
+	}
+	p.awaitCommit(0, 30)
+	s := p.sink(0, 0)
+	if s.next != (slot{30, 0}) || len(s.stored) != len(sent) {
+		t.Errorf("covered up to %v with %d events, want 30 and %d", s.next, len(s.stored), len(sent))
+	}
+	values := p.read(stream.Table, 0)
+	state, err := stream.DecodeState(values[len(values)-1].Value)
+	if err != nil || state.LastOffset != 29 || state.Events != 30 || state.Duplicates != 30 {
+		t.Errorf("the table ends with %v, %v", state, err)
+	}
+	if testutil.ToFloat64(e.metrics.replays) == 0 {
+		t.Error("nothing was replayed")
+	}
+}
+
 // TestBadInput (R8, R9): what raw producers may write between good messages. Everything bad is a dead letter at its slot, what
 // is good around it is stored, and the table knows no key that is not a source.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	p := newPipe(t, 2)
 	p.start(p.config("")).awaitReady()
 	const source = "acme/pay"
@@ -190,6 +280,7 @@ func TestBadInput(t *testing.T) {
 // TestAbortedTransaction (R1, R4): a producer aborts a transaction. Its records are never delivered, and outputs cover their
 // offsets and those of the markers.
 func TestAbortedTransaction(t *testing.T) {
+	t.Parallel()
 	p := newPipe(t, 1)
 	p.start(p.config("")).awaitReady()
 	const source = "acme/pay"
@@ -228,6 +319,7 @@ func TestAbortedTransaction(t *testing.T) {
 // TestTwoReplicas: one enricher becomes two under load and one again, with duplicates all the time; nothing is lost, every slot
 // is covered, every drop names a covered slot.
 func TestTwoReplicas(t *testing.T) {
+	t.Parallel()
 	const partitions, sources = 4, 12
 	p := newPipe(t, partitions)
 	dir := t.TempDir()
@@ -323,6 +415,7 @@ func TestRefusals(t *testing.T) {
 		}, "max.message.bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPipe(t, 1)
 			c.prepare(p)
 			e := p.start(p.config(""))
@@ -343,6 +436,7 @@ func TestRefusals(t *testing.T) {
 // TestPositions (R2, R4): where an enricher starts without a commit and with one that retention has overtaken, and what the first
 // output then covers.
 func TestPositions(t *testing.T) {
+	t.Parallel()
 	const source = "acme/pay"
 	p := newPipe(t, 1)
 	for i := range 6 {
@@ -390,6 +484,7 @@ func TestPositions(t *testing.T) {
 // TestRewrite (R7): an older value stands last in the changelog. It is mended before anything is delivered, and so the last
 // value of each source, which is all that compaction keeps, is the newest.
 func TestRewrite(t *testing.T) {
+	t.Parallel()
 	p := newPipe(t, 1)
 	id, _, err := p.admin.TopicID(testContext(t), stream.Events)
 	if err != nil {
@@ -428,6 +523,7 @@ func TestRewrite(t *testing.T) {
 
 // TestRegistration: what the registry says is joined, from the moment it is written; what it should not hold is no registration.
 func TestRegistration(t *testing.T) {
+	t.Parallel()
 	const source = "acme/pay"
 	p := newPipe(t, 1)
 	register := func(value []byte) {

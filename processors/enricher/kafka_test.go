@@ -10,6 +10,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
@@ -26,11 +27,13 @@ type pipe struct {
 	layout   stream.Layout
 	producer sarama.SyncProducer
 	admin    *stream.Admin
+	cluster  *kfake.Cluster
 }
 
 func newPipe(t testing.TB, partitions int32, opts ...embeddedtest.KafkaOption) *pipe {
 	t.Helper()
-	p := &pipe{t: t, settings: stream.Settings{Brokers: embeddedtest.Kafka(t, opts...)}, layout: stream.SingleBrokerLayout()}
+	cluster := embeddedtest.KafkaCluster(t, opts...)
+	p := &pipe{t: t, settings: stream.Settings{Brokers: cluster.ListenAddrs()}, layout: stream.SingleBrokerLayout(), cluster: cluster}
 	p.layout.Partitions = partitions
 	ctx := testContext(t)
 	if err := stream.Apply(ctx, p.settings, p.layout, zerolog.Nop()); err != nil {

@@ -36,6 +36,7 @@ func (p *pipe) fillTable(values int) (bytes int) {
 
 // TestSnapshotSparesTheChangelog: with a snapshot a restart reads only what was written since.
 func TestSnapshotSparesTheChangelog(t *testing.T) {
+	t.Parallel()
 	p := newPipe(t, 1)
 	p.fillTable(500)
 	dir := t.TempDir()

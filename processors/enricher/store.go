@@ -122,6 +122,9 @@ func (s *store) recover(offset int64, key string, value []byte) error {
 
 func (s *store) recoverValue(key string, value []byte) error {
 	next, err := stream.DecodeState(value)
+	if err == nil && next.RuleVersion > table.RuleVersion {
+		err = fmt.Errorf("rule version %d, this program knows %d: %w", next.RuleVersion, table.RuleVersion, stream.ErrVersion)
+	}
 	if errors.Is(err, stream.ErrVersion) {
 		// A newer program wrote it, and must go on (upgrade order: sink, enricher, emitter).
 		err = fmt.Errorf("value of %s/%d: %w", stream.Table, s.partition, err)

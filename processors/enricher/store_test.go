@@ -251,8 +251,11 @@ func TestBadChangelogValues(t *testing.T) {
 	}
 	newer := tableValue(testTopics.events, 10, 1000, 0, 0)
 	newer[4]++
-	if err := s.recover(11, "acme/s1", newer); !errors.Is(err, stream.ErrVersion) {
-		t.Errorf("newer version: %v", err)
+	rules := stream.EncodeState(&table.State{TopicId: testTopics.events[:], RuleVersion: table.RuleVersion + 1})
+	for what, value := range map[string][]byte{"envelope": newer, "rules": rules} {
+		if err := s.recover(11, "acme/s1", value); !errors.Is(err, stream.ErrVersion) {
+			t.Errorf("newer %s: %v", what, err)
+		}
 	}
 	var refusal group.Refusal
 	if err := stores.refused(); !errors.As(err, &refusal) || !errors.Is(err, stream.ErrVersion) {

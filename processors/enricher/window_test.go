@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"testing"
+	"unsafe"
 
 	"github.com/maxviazov/audittrail/proto/event"
 )
@@ -107,7 +108,7 @@ func TestWindowMemory(t *testing.T) {
 	for i := range uint64(200_000) {
 		w.add(entry{id: testID(i)})
 	}
-	const entryBytes = 64
+	entryBytes := int(unsafe.Sizeof(entry{}))
 	if size := len(w.ring)*entryBytes + len(w.index)*4; w.len() != 1<<16 || size != 72<<16 {
 		t.Errorf("%d ids in %d bytes, want %d in %d", w.len(), size, 1<<16, 72<<16)
 	}
