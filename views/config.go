@@ -13,7 +13,7 @@ type Config struct {
 	Key []byte
 
 	// ScanRows is how many rows of `events` one page may look at, 1,000 to 10,000,000; then it ends, short or empty, with the token
-	// of the next one. Default 200,000.
+	// of the next one. Default 500,000.
 	ScanRows int
 	// PageTime is how long one page may search before it ends in the same way, 50 ms to 30 s. Default 2 s.
 	PageTime time.Duration
@@ -43,7 +43,7 @@ type Config struct {
 
 // WithDefaults fills in the defaults.
 func (c Config) WithDefaults() Config {
-	fill(&c.ScanRows, 200_000)
+	fill(&c.ScanRows, 500_000)
 	fill(&c.PageTime, 2*time.Second)
 	fill(&c.StatementTime, 5*time.Second)
 	fill(&c.BundleCacheBytes, 64<<20)

@@ -140,27 +140,32 @@ func (t *tail) round(ctx context.Context, ranges []entryRange) error {
 	for i, r := range ranges {
 		for j, entry := range entries[i] {
 			index := r.from + int64(j)
-			if entry.Kind != segment.KindRecord {
-				t.at[r.log] = index + 1
-				continue
-			}
-			e, _, err := decode(entry.Payload, r.log, index)
-			if err != nil {
-				return err
-			}
-			if t.filter.Match(e) {
-				size := e.SizeVT() + 8
-				if len(t.events) == tailEvents || len(t.events) > 0 && t.bytes+size > maxPageBytes {
-					if err := t.send(); err != nil {
-						return err
-					}
+			if entry.Kind == segment.KindRecord {
+				if err := t.take(entry.Payload, r.log, index); err != nil {
+					return err
 				}
-				t.events = append(t.events, e)
-				t.bytes += size
 			}
 			t.at[r.log] = index + 1
 		}
 	}
+	return nil
+}
+
+// take adds a record to the response if the filter accepts it. A response that is full is sent first; its token still says that this
+// record follows.
+func (t *tail) take(record []byte, log int16, index int64) error {
+	e, _, err := decode(record, log, index)
+	if err != nil || !t.filter.Match(e) {
+		return err
+	}
+	size := e.SizeVT() + 8
+	if len(t.events) == tailEvents || len(t.events) > 0 && t.bytes+size > maxPageBytes {
+		if err := t.send(); err != nil {
+			return err
+		}
+	}
+	t.events = append(t.events, e)
+	t.bytes += size
 	return nil
 }
 

@@ -3,6 +3,7 @@ package views_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -232,5 +233,52 @@ func TestTailWaitsForALogThatWentBack(t *testing.T) {
 	copied.Append(t, 0, events[2]) // new
 	if got := receive(t, stream, 1); len(got) != 1 || !proto.Equal(got[0], stored(events[2], 0, 2)) {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestTailResumesInTheMiddle cuts a tail off where a response ended in the middle of a row of the tail, and again in the middle of a complete
+// bundle.
+func TestTailResumesInTheMiddle(t *testing.T) {
+	store := viewstest.NewStore(t)
+	g := newGateway(t, store.DSN, options{cfg: views.Config{TailPoll: 20 * time.Millisecond}})
+	gen := viewstest.NewGenerator(6, time.Now(), time.Hour)
+	events := gen.Events(300)
+	for _, e := range events {
+		e.Details = `{"x":"` + strings.Repeat("y", 30<<10) + `"}` // about 100 of them are a full response
+	}
+	first, err := g.tail(t, t.Context(), "", "").Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, n := first.GetResumeToken(), 0
+	one := func() {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stream := g.tail(t, ctx, "", token)
+		for sent := false; !sent; {
+			resp, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range resp.GetEvents() {
+				if want := stored(events[n], 0, int64(n)); !proto.Equal(e, want) {
+					t.Fatalf("got entry %v, want %d", e.GetPosition(), n)
+				}
+				n++
+				sent = true
+			}
+			token = resp.GetResumeToken()
+		}
+	}
+	store.Append(t, 0, events[:220]...) // one row
+	one()
+	if n == 0 || n >= 200 {
+		t.Fatalf("the first response has %d events", n)
+	}
+	one()
+	store.Append(t, 0, events[220:]...) // completes the bundle
+	for n < len(events) {
+		one()
 	}
 }
