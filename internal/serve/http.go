@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"encoding/json"
+	"log"
 	"net/http"
 	"net/http/pprof"
 	"strconv"
@@ -40,6 +41,7 @@ func (s *Server) newHTTPServer() *http.Server {
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          log.New(s.deps.Log.With().Str("level", "warn").Logger(), "", 0),
 	}
 }
 
