@@ -29,7 +29,12 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(embeddedtest.Main(m))
+	code := embeddedtest.Main(m)
+	binaries.Range(func(_, path any) bool {
+		os.RemoveAll(filepath.Dir(path.(string))) // in a temporary directory: what stays is swept some day
+		return true
+	})
+	os.Exit(code)
 }
 
 // system is a whole installation in processes of its own.

@@ -1,0 +1,134 @@
+package bench_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/maxviazov/audittrail/bench/load"
+	"github.com/maxviazov/audittrail/bench/traffic"
+	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
+)
+
+// The tests of this file show what single rules of the engine are good for, and that the kill tests can fail: the same scenario, with
+// the same binary, is clean with the rule and broken without it. The switch is in binaries with the build tag "mutations" alone.
+
+// withAndWithout runs a scenario with the rule and without it.
+func withAndWithout(t *testing.T, mutation string, scenario func(s *system, f *feed, cluster *kfake.Cluster)) {
+	program := binary(t, "mutations")
+	for _, c := range []struct {
+		name string
+		env  []string
+	}{{"with the rule", nil}, {"without the rule", []string{"AUDITTRAIL_MUTATION=" + mutation}}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			cluster := embeddedtest.KafkaCluster(t)
+			s := startSystem(t, systemConfig{brokers: cluster.ListenAddrs(), partitions: 2, binary: program, env: c.env,
+				emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
+			f := s.newFeed(traffic.Shape{Seed: 5, Sources: 40, Run: 1})
+			f.mustSend(500, load.Config{Batch: 50, Workers: 2})
+			s.awaitStored(500, time.Minute)
+			scenario(s, f, cluster)
+			s.expectMutated(f, c.env != nil)
+		})
+	}
+}
+
+// expectMutated expects a clean end when the rule is in force, and otherwise anything but that.
+func (s *system) expectMutated(f *feed, mutated bool) {
+	s.t.Helper()
+	if !mutated {
+		s.expectClean(f)
+		return
+	}
+	settled := s.settle(10 * time.Second)
+	v := s.judge()
+	s.t.Logf("without the rule: settled: %v; verdict: %s", settled == nil, v)
+	if settled == nil && v.OK() {
+		s.t.Error("nothing is wrong without the rule: the scenario does not show it")
+	}
+}
+
+// TestOnlyThePrefixIsCommitted holds R3: the broker refuses an output of the enricher for good and takes the later ones that are in
+// flight behind it. With the rule the session ends, nothing behind the failed message is committed, and the message comes again.
+// Without it (the highest finished offset wins, as in goka) the commit passes the message over, and nobody has it any more: the sink
+// waits for it for ever.
+func TestOnlyThePrefixIsCommitted(t *testing.T) {
+	withAndWithout(t, "max-wins-commits", func(s *system, f *feed, cluster *kfake.Cluster) {
+		var enough atomic.Bool
+		outputs := kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "audit-records"}
+		wait, refuse := outputs, outputs
+		wait.Err, wait.Count, wait.When = kerr.NotEnoughReplicas, -1, func(kmsg.Request) bool { return !enough.Load() }
+		refuse.Err, refuse.Count, refuse.When = kerr.InvalidRecord, 1, func(kmsg.Request) bool { return enough.Load() }
+		defer cluster.Fault(wait).Remove()
+		refused := cluster.Fault(refuse)
+		defer refused.Remove()
+		s.sendWhileOutputsWait(f, cluster)
+		// Of the outputs that wait, the first batch is refused now.
+		enough.Store(true)
+		ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+		defer cancel()
+		if err := refused.Wait(ctx, 1); err != nil {
+			s.t.Fatalf("no output was refused: %v", err)
+		}
+	})
+}
+
+// sendWhileOutputsWait sends events until the table has states of messages whose outputs wait.
+func (s *system) sendWhileOutputsWait(f *feed, cluster *kfake.Cluster) {
+	before := tableEnd(cluster)
+	f.mustSend(1000, load.Config{Batch: 50, Workers: 2})
+	s.await("the table has states of messages whose outputs wait", 30*time.Second, func() bool { return tableEnd(cluster) > before+100 })
+}
+
+// TestAReplayIsNoDuplicate holds R6: the table takes what the enricher writes while its outputs wait, and it is killed then. What it
+// replays is in its window already. With the rule (only an earlier slot makes a duplicate) it is sent again; without it each event is
+// taken for its own duplicate and dropped.
+func TestAReplayIsNoDuplicate(t *testing.T) {
+	withAndWithout(t, "naive-seen-before", func(s *system, f *feed, cluster *kfake.Cluster) {
+		waiting := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "audit-records", Err: kerr.NotEnoughReplicas, Count: -1})
+		defer waiting.Remove()
+		s.sendWhileOutputsWait(f, cluster)
+		s.enrichers[0].Kill9()
+		waiting.Remove()
+		if err := s.enrichers[0].Start(); err != nil {
+			s.t.Fatal(err)
+		}
+	})
+}
+
+// tableEnd is the number of messages in the enricher's table.
+func tableEnd(cluster *kfake.Cluster) (n int64) {
+	for _, p := range cluster.PartitionInfos("audit-enricher-table") {
+		n += p.HighWatermark
+	}
+	return n
+}
+
+// TestThePositionIsCompared holds R11: PostgreSQL is replaced by an older copy in a moment in which the sink does not talk to it (the
+// sink is stopped in its tracks meanwhile, as a virtual machine may be that is moved). With the rule it notices before it writes
+// anything, and fills the difference. Without it the sink goes on where it was, and what the copy did not have is lost.
+func TestThePositionIsCompared(t *testing.T) {
+	withAndWithout(t, "position-not-compared", func(s *system, f *feed, _ *kfake.Cluster) {
+		copied := onlineCopy(s.t, s.postgres)
+		had := recordsIn(s.t, copied)
+		f.mustSend(2000, load.Config{Batch: 50, Workers: 2})
+		s.awaitStored(f.sent, time.Minute)
+		s.sinks[0].Pause()
+		paused := time.Now()
+		swapIn(s.t, s.postgres, copied)
+		if now := s.storedTotal(); now != had {
+			s.t.Fatalf("PostgreSQL has %d records, want the %d of the copy", now, had)
+		}
+		// After a second the sink's pool tests a connection before it uses it, and so finds a new one without an error.
+		time.Sleep(time.Until(paused.Add(1500 * time.Millisecond)))
+		s.sinks[0].Resume()
+		s.t.Logf("the sink did not run for %s", time.Since(paused).Round(time.Millisecond))
+		f.mustSend(1000, load.Config{Batch: 50, Workers: 2})
+	})
+}
