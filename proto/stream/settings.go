@@ -15,7 +15,7 @@ type Settings struct {
 	ClientID string
 }
 
-// version is the protocol version spoken: the oldest one that gives topic ids in metadata and is spoken by Kafka 2.8 to 4.x.
+// version is the protocol version spoken: it gives topic ids in metadata, and brokers from 3.6 to 4.x speak it.
 var version = sarama.V3_6_0_0
 
 func baseConfig(s Settings) *sarama.Config {
@@ -48,7 +48,7 @@ func ClientConfig(s Settings) *sarama.Config { return baseConfig(s) }
 // every topic of ours.
 //
 // A send is retried for about a quarter of an hour; callers that cannot wait bound it themselves. Messages have no timestamp of
-// ours: topics stamp on append.
+// ours: sarama stamps the time of sending, which most topics replace on append.
 func ProducerConfig(s Settings, topics ...string) *sarama.Config {
 	c := baseConfig(s)
 	c.Producer.RequiredAcks = sarama.WaitForAll
@@ -87,6 +87,11 @@ func MaxProducerMessageBytes(topics ...string) int {
 func retryBackoff(retries, _ int) time.Duration {
 	return min(50*time.Millisecond<<min(retries, 5), time.Second)
 }
+
+// GroupBufferedMessages is how many messages of one partition sarama holds in front of a callback that waits. Messages of ours take up to
+// 256 KiB in Events and 2 MiB in Records, and a sink waits as long as PostgreSQL is away: with sarama's 256 messages it would keep a large
+// part of the outage in memory, for each of its partitions. Fewer cost throughput when messages are small.
+const GroupBufferedMessages = 32
 
 // GroupTuning are the time-outs of a consumer group. They are chosen together: a processor that has lost its coordinator goes on
 // writing until its network time-outs end it (109 s with generous ones, 4 s with tight ones), but JoinGroup blocks up to Rebalance,
@@ -146,6 +151,7 @@ func GroupConfig(s Settings, t GroupTuning) *sarama.Config {
 	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
 	c.Consumer.Group.Rebalance.Retry.Backoff = 200 * time.Millisecond // part of every stall that needs a retry; 2 s by default
 	c.Consumer.Group.InstanceId = t.InstanceID
+	c.ChannelBufferSize = GroupBufferedMessages
 	c.Consumer.Offsets.AutoCommit.Enable = true
 	c.Consumer.Offsets.AutoCommit.Interval = time.Second
 	return c
