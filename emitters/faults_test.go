@@ -185,7 +185,7 @@ func TestOverloadIsAnsweredPerEvent(t *testing.T) {
 	full.Details = big[0].Details
 	_, err := e.BatchEmitEvents(t.Context(), &audittrailv1.BatchEmitEventsRequest{Events: []*audittrailv1.Event{newEvent("", 1), full}})
 	retryable(t, proto(err), "ResourceExhausted")
-	h.resolveAll(t, nil)
+	h.resolveAll(nil)
 	eventually(t, "empty budget", func() bool { return e.metric(t, "in_flight_bytes", "") == 0 })
 	if _, err := e.EmitEvent(t.Context(), &audittrailv1.EmitEventRequest{Event: full}); err != nil {
 		t.Errorf("after the overload: %v", err)
@@ -295,7 +295,7 @@ func TestDrainSaysWhatItCouldNotFinish(t *testing.T) {
 	if err := e.server.Drain(ctx); err == nil || !strings.Contains(err.Error(), "1 messages") {
 		t.Errorf("drain: %v", err)
 	}
-	h.resolveAll(t, nil)
+	h.resolveAll(nil)
 	c.Wait()
 	if err := e.stop(); err != nil {
 		t.Errorf("run: %v", err)

@@ -40,7 +40,7 @@ func batchOf(requestID string, n int) *audittrailv1.BatchEmitEventsRequest {
 
 func TestBatchSentAgainIsAnsweredFromMemory(t *testing.T) {
 	h := new(held)
-	h.resolveAll(t, nil)
+	h.resolveAll(nil)
 	e := newEmitter(t, options{publisher: h, redis: embeddedtest.Redis(t), options: []grpc.ServerOption{principalOf},
 		cfg: emitters.Config{RedisTimeout: time.Second}})
 	published := func() (n int) {
@@ -148,7 +148,7 @@ func TestOnlyAcknowledgedEventsAreRemembered(t *testing.T) {
 
 func TestRequestIDNeedsKeyAndTime(t *testing.T) {
 	h := new(held)
-	h.resolveAll(t, nil)
+	h.resolveAll(nil)
 	e := newEmitter(t, options{publisher: h})
 	req := batchOf("r", 4)
 	req.Events[1].IdempotencyKey = ""
@@ -168,7 +168,7 @@ func TestRequestIDNeedsKeyAndTime(t *testing.T) {
 
 func TestEventsGoThroughWithoutRedis(t *testing.T) {
 	h := new(held)
-	h.resolveAll(t, nil)
+	h.resolveAll(nil)
 	// Takes connections and never answers.
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

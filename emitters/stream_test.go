@@ -120,7 +120,7 @@ func TestStreamStopsReadingWhenItsWindowIsFull(t *testing.T) {
 	if n := taken(); n != 100 {
 		t.Errorf("%d events taken, the window is 100", n)
 	}
-	h.resolveAll(t, nil)
+	h.resolveAll(nil)
 	str.CloseSend()
 	if got, _, err := acks(str); len(got) != 200 || !errors.Is(err, io.EOF) {
 		t.Errorf("%d acks, end %v", len(got), err)
@@ -207,7 +207,7 @@ func TestStreamSaysWhatIsLateRefusedOrOverTheBudget(t *testing.T) {
 	if got, _, err := acks(str); len(got) != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("%d more acks, end %v", len(got), err)
 	}
-	h.resolveAfter(t, 2)
+	h.resolveAfter(2)
 }
 
 func TestDrainEndsStreamsWhenTheirEventsAreAcknowledged(t *testing.T) {
@@ -251,6 +251,6 @@ func TestCutOffStreamLeavesNothingBehind(t *testing.T) {
 		t.Errorf("end %v", err)
 	}
 	eventually(t, "stream gone", func() bool { return e.metric(t, "streams", "") == 0 })
-	h.resolveAll(t, nil)
+	h.resolveAll(nil)
 	eventually(t, "empty budget", func() bool { return e.metric(t, "in_flight_bytes", "") == 0 })
 }

@@ -46,6 +46,24 @@ func TestSameWireFormatAsProtobuf(t *testing.T) {
 			t.Errorf("%T: read %v, %v", m, ours, err)
 		}
 	}
+	// Fields in any order, and those of a later version, as the generated code takes them.
+	later := &audittrailv1.BatchEmitEventsRequest{Events: []*audittrailv1.Event{event, {Source: "b"}}, RequestId: "r"}
+	later.ProtoReflect().SetUnknown([]byte("\x9a\x06\x03abc"))
+	plain, err := proto.MarshalOptions{Deterministic: true}.Marshal(later)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain = append([]byte("\x12\x01q"), plain...) // request_id once more, before the events
+	got := new(audittrailv1.BatchEmitEventsRequest)
+	if err := grpccodec.New().Unmarshal(mem.BufferSlice{mem.SliceBuffer(plain)}, got); err != nil || !proto.Equal(got, later) {
+		t.Errorf("read %v, %v", got, err)
+	}
+	for n := range plain {
+		want := new(audittrailv1.BatchEmitEventsRequest).UnmarshalVT(plain[:n])
+		if err := grpccodec.New().Unmarshal(mem.BufferSlice{mem.SliceBuffer(plain[:n])}, new(audittrailv1.BatchEmitEventsRequest)); (err == nil) != (want == nil) {
+			t.Errorf("cut after %d bytes: %v, the generated code says %v", n, err, want)
+		}
+	}
 	if _, err := grpccodec.New().Marshal(42); err == nil {
 		t.Error("encoded a number")
 	}
