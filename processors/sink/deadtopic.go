@@ -2,8 +2,10 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -25,7 +27,9 @@ func (d *deadTopic) send(ctx context.Context, messages []*sarama.ProducerMessage
 	go func() {
 		p, err := d.get()
 		if err == nil {
-			err = p.SendMessages(messages)
+			if err = p.SendMessages(messages); err != nil {
+				err = errors.Join(err, d.drop(p))
+			}
 		}
 		done <- err
 	}()
@@ -56,14 +60,37 @@ func (d *deadTopic) get() (sarama.SyncProducer, error) {
 	return d.producer, nil
 }
 
-func (d *deadTopic) close() error {
+// drop closes a producer that failed; the next send makes another. An idempotent producer may never recover from some errors.
+func (d *deadTopic) drop(p sarama.SyncProducer) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.closed = true
-	if d.producer == nil {
+	if d.producer != p {
 		return nil
 	}
-	return d.producer.Close()
+	d.producer = nil
+	return p.Close()
+}
+
+// closePatience is how long close waits for a producer that still retries.
+const closePatience = 5 * time.Second
+
+// close ends the producer. What a send gave up waiting for may be retried for minutes; that is not waited for.
+func (d *deadTopic) close() error {
+	d.mu.Lock()
+	d.closed = true
+	p := d.producer
+	d.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	done := make(chan error, 1)
+	go func() { done <- p.Close() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(closePatience):
+		return nil
+	}
 }
 
 // sendDead sends the dead letters of the batch to their topic and waits for the acks, before COMMIT: a row says that the topic has it. If the process

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
+	"github.com/maxviazov/audittrail/proto/stream"
 )
 
 // cutter is between the sink and PostgreSQL. When armed it passes the next COMMIT on and cuts the connection before the answer: it was committed, and
@@ -318,5 +322,37 @@ func TestFilterStaysInTheRow(t *testing.T) {
 	var values int
 	if err := owner.db.QueryRow(t.Context(), "SELECT count(DISTINCT chunk_id) FROM "+toast).Scan(&values); err != nil || values != 2 {
 		t.Errorf("%d values of 2 segments are out of line (%v), want the data only", values, err)
+	}
+}
+
+// TestDeadLettersAreAckedBeforeCommit: while their topic takes nothing, the transaction waits, and so does everything behind it.
+func TestDeadLettersAreAckedBeforeCommit(t *testing.T) {
+	t.Parallel()
+	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
+	s := observer(t, dsn)
+	var blocked atomic.Bool
+	var refused atomic.Int32
+	blocked.Store(true)
+	k.cluster.ControlKey(kmsg.Produce.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		k.cluster.KeepControl()
+		for _, topic := range r.(*kmsg.ProduceRequest).Topics {
+			if topic.Topic == stream.DeadLetters && blocked.Load() {
+				refused.Add(1)
+				return nil, errors.New("blocked by the test"), true
+			}
+		}
+		return nil, nil, false
+	})
+	startSink(t, k, dsn)
+	k.outputs(0, "0.0-1.0: A !INVALID_EVENT")
+	waitFor(t, "the topic refuses", func() bool { return refused.Load() >= 2 })
+	var next int64
+	if err := s.db.QueryRow(t.Context(), "SELECT next_offset FROM audittrail.heads WHERE log_id = 0").Scan(&next); err != nil || next != 0 {
+		t.Errorf("stored before the topic had it: next %d, %v", next, err)
+	}
+	blocked.Store(false)
+	awaitNext(t, s, 0, slot{1, 0})
+	if d := k.deadLetters(1); d[0].Reason != "INVALID_EVENT" {
+		t.Error(d[0].Reason)
 	}
 }

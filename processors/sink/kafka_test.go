@@ -23,6 +23,7 @@ import (
 type kafka struct {
 	t       *testing.T
 	addrs   []string
+	cluster *kfake.Cluster
 	client  *kgo.Client
 	admin   *kadm.Client
 	topicID [16]byte
@@ -30,7 +31,8 @@ type kafka struct {
 
 func startKafka(t *testing.T) *kafka {
 	t.Helper()
-	k := &kafka{t: t, addrs: embeddedtest.Kafka(t, embeddedtest.KafkaOpts(kfake.GroupMinSessionTimeout(100*time.Millisecond)))}
+	k := &kafka{t: t, cluster: embeddedtest.KafkaCluster(t, embeddedtest.KafkaOpts(kfake.GroupMinSessionTimeout(100*time.Millisecond)))}
+	k.addrs = k.cluster.ListenAddrs()
 	k.makeTopics()
 	return k
 }

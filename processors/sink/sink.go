@@ -109,7 +109,7 @@ func (s *Sink) positions(ctx context.Context, session *group.Session) error {
 		logs = append(logs, c.Partition)
 	}
 	slices.Sort(logs)
-	wait := 50 * time.Millisecond
+	wait, last := 50*time.Millisecond, ""
 	for {
 		err := s.takeOver(ctx, session, logs)
 		if isLocked(err) {
@@ -119,13 +119,18 @@ func (s *Sink) positions(ctx context.Context, session *group.Session) error {
 		if err == nil || errors.As(err, &refusal) || ctx.Err() != nil {
 			return err
 		}
-		s.log.Warn().Err(err).Dur("retry_in", wait).Msg("cannot take the logs over yet")
+		event := s.log.Warn()
+		if err.Error() == last {
+			event = s.log.Debug()
+		}
+		event.Err(err).Dur("retry_in", wait).Msg("cannot take the logs over yet")
+		last = err.Error()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, 5*time.Second)
+		wait = min(2*wait, time.Second)
 	}
 }
 
