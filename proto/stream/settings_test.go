@@ -29,6 +29,15 @@ func TestConfigsAreSafeAndValid(t *testing.T) {
 	}
 }
 
+// What a member holds while its callbacks wait must not grow with the outage: at most some messages of each partition, and sarama's default
+// of 256 would be up to 64 MiB of Events and 512 MiB of Records.
+func TestGroupHoldsFewMessages(t *testing.T) {
+	g := GroupConfig(Settings{Brokers: []string{"localhost:9092"}}, GroupTuning{})
+	if held := g.ChannelBufferSize * MaxBatchBytes; held > 16<<20 {
+		t.Errorf("%d messages are held for a partition: up to %d MiB", g.ChannelBufferSize, held>>20)
+	}
+}
+
 func TestProducerFitsTheSmallestTopic(t *testing.T) {
 	small, large := MaxProducerMessageBytes(Events), MaxProducerMessageBytes(Records, Table)
 	if small >= MaxEventsMessageBytes || large >= MaxMessageBytes || large <= MaxEventsMessageBytes {
