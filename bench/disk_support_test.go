@@ -1,0 +1,101 @@
+package bench_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
+	"github.com/maxviazov/audittrail/internal/embedded/pgserver"
+)
+
+// disk is a small file system that holds the database of a PostgreSQL server, and a file that takes what space the test wants gone.
+type disk struct{ dir, ballast string }
+
+// smallDisk mounts a tmpfs of the given size and moves the server's database there, before there is anything in it. WAL stays where
+// it is: a full disk of data is an error of statements, which is what a sink must ride out; without space for WAL the server itself ends.
+func smallDisk(t *testing.T, mib int, server *embeddedtest.Server) *disk {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "audittrail-disk-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(dir) })
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0755", mib)); err != nil {
+		if errors.Is(err, syscall.EPERM) {
+			t.Skip("mounting a small file system needs root with CAP_SYS_ADMIN")
+		}
+		t.Fatalf("mount: %v", err)
+	}
+	t.Cleanup(func() { // runs before the server is stopped; MNT_DETACH lets it keep what it has open
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+		}
+	})
+	place := filepath.Join(dir, "tablespace")
+	if err := os.Mkdir(place, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	owner, err := pgserver.OwnerOf(server.DataDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Own(place); err != nil {
+		t.Fatal(err)
+	}
+	// A database can only be moved from another one.
+	config, err := pgx.ParseConfig(server.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Database = "template1"
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	for _, sql := range []string{
+		"CREATE TABLESPACE small LOCATION '" + place + "'",
+		"ALTER DATABASE postgres SET TABLESPACE small",
+	} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	return &disk{dir: dir, ballast: filepath.Join(dir, "ballast")}
+}
+
+// fill takes all space but so many bytes.
+func (d *disk) fill(t *testing.T, leave int64) {
+	t.Helper()
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(d.dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	free := int64(fs.Bavail) * fs.Bsize
+	if free <= leave {
+		t.Fatalf("only %d bytes are free: the file system is too small for this test", free)
+	}
+	f, err := os.Create(d.ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Fallocate(int(f.Fd()), 0, 0, free-leave); err != nil {
+		t.Fatalf("take %d bytes: %v", free-leave, err)
+	}
+}
+
+// free gives the space back.
+func (d *disk) free(t *testing.T) {
+	t.Helper()
+	if err := os.Remove(d.ballast); err != nil {
+		t.Fatal(err)
+	}
+}
