@@ -3,10 +3,10 @@
 //	audit-records ──callback──▶ item ──queue──▶ batcher ──one transaction──▶ events, segments, tail, tiles0, heads, gaps, deadletters
 //	  one goroutine a partition    bytes-bounded   one goroutine              └─ dead letters to audit-deadletters, acked before COMMIT
 //
-// The way of a message, in the order of the files: item.go decodes it; queue.go hands it on; batcher.go collects a batch; fold.go decides
-// what becomes of each slot; settle.go and conflict.go find ids that are taken; batch.go lays the entries out in bundles; copy.go encodes rows;
-// store.go is the transaction. sink.go and claim.go stand before all that: they take the logs over when a session begins. watch.go looks after
-// the pipeline from outside.
+// The way of a message, in the order of the files: item.go decodes it; queue.go hands it on; batcher.go collects a batch, and flush.go leads
+// it through the rest: fold.go decides what becomes of each slot; settle.go and conflict.go find ids that are taken; hold.go keeps back what does
+// not fill a bundle; batch.go lays the entries out in bundles; copy.go encodes rows; store.go is the transaction. sink.go and claim.go stand before
+// all that: they take the logs over when a session begins. watch.go looks after the pipeline from outside.
 //
 // Guarantees (numbers are rules of the engine, see docs/architecture.md):
 //
