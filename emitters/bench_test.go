@@ -68,7 +68,7 @@ func benchBatches(b *testing.B, n int) {
 				failed.Add(1)
 				continue
 			}
-			resp, err := emitters.Recycle(ctx, req, nil, handler)
+			resp, err := grpccodec.Recycle(ctx, req, nil, handler)
 			if err != nil {
 				failed.Add(1)
 				continue

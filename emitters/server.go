@@ -81,27 +81,14 @@ func NewServer(cfg Config, deps Deps) (*Server, error) {
 const maxCalls = 250
 
 // GRPCOptions are the options that a gRPC server with this service needs: the size of a request, the codec, and how many calls of
-// one connection may be in progress, which bounds the memory of requests that are not admitted yet. The events of a batch go back to a
-// pool when it is answered: an interceptor must not look at them after its handler has returned.
+// one connection may be in progress, which bounds the memory of requests that are not admitted yet.
 func GRPCOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxRequestBytes),
 		grpc.MaxConcurrentStreams(maxCalls),
 		grpc.ForceServerCodecV2(grpccodec.New()),
-		grpc.ChainUnaryInterceptor(recycle),
+		grpc.ChainUnaryInterceptor(grpccodec.Recycle),
 	}
-}
-
-// recycle gives the events of a decoded request back to the pool they came from. Nothing else holds them: what is in flight is encoded.
-func recycle(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	resp, err := handler(ctx, req)
-	if batch, ok := req.(*audittrailv1.BatchEmitEventsRequest); ok {
-		for _, e := range batch.Events {
-			e.ReturnToVTPool()
-		}
-		batch.Events = nil
-	}
-	return resp, err
 }
 
 // Ready says whether events can be accepted: the producer is built and the server does not drain.

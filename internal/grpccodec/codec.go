@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
@@ -81,36 +80,3 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return fmt.Errorf("decode %T: not a protobuf message", v)
 	}
 }
-
-// decodeBatch is what the generated code does, with events from the pool: they are most of what the emitter allocates. It returns them,
-// see emitters.GRPCOptions.
-func decodeBatch(m *audittrailv1.BatchEmitEventsRequest, data []byte) error {
-	for len(data) > 0 {
-		num, kind, tag := protowire.ConsumeTag(data)
-		if tag < 0 {
-			return fmt.Errorf("decode %T: %w", m, protowire.ParseError(tag))
-		}
-		n := protowire.ConsumeFieldValue(num, kind, data[tag:])
-		if n < 0 {
-			return fmt.Errorf("decode %T: %w", m, protowire.ParseError(n))
-		}
-		field := data[:tag+n]
-		data = data[tag+n:]
-		if num != batchEvents || kind != protowire.BytesType {
-			if err := m.UnmarshalVTUnsafe(field); err != nil { // adds to what is there
-				return err
-			}
-			continue
-		}
-		frame, _ := protowire.ConsumeBytes(field[tag:])
-		e := audittrailv1.EventFromVTPool()
-		m.Events = append(m.Events, e)
-		if err := e.UnmarshalVTUnsafe(frame); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// batchEvents is the number of the field events in BatchEmitEventsRequest.
-const batchEvents = 1

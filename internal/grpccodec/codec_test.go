@@ -1,6 +1,7 @@
 package grpccodec_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -84,5 +85,36 @@ func TestDecodedRequestOwnsItsMemory(t *testing.T) {
 	clear(encoded) // gRPC uses the buffer again
 	if got.Event.Source != "acme/api" {
 		t.Errorf("source became %q", got.Event.Source)
+	}
+}
+
+// TestRecycledEventsAreClean: a request decoded into used events is like one decoded into new ones.
+func TestRecycledEventsAreClean(t *testing.T) {
+	full := &audittrailv1.Event{Source: "acme/api", Action: "a.b", Reason: "r", Actor: &audittrailv1.Actor{Id: "x", OnBehalfOf: []*audittrailv1.ActorReference{{Id: "y"}}},
+		Resources: []*audittrailv1.Resource{{Id: "1"}, {Id: "2"}}, Changes: []*audittrailv1.Change{{Path: "p", Old: proto.String("o")}},
+		Context: &audittrailv1.Context{Ip: "::1"}, Attributes: map[string]string{"k": "v"}, Enrichment: &audittrailv1.Enrichment{Owner: "o"}}
+	bare := &audittrailv1.Event{Source: "b", Resources: []*audittrailv1.Resource{{Name: "n"}}, Actor: &audittrailv1.Actor{}}
+	for round := range 50 {
+		want := &audittrailv1.BatchEmitEventsRequest{Events: []*audittrailv1.Event{full, bare, bare}}
+		if round%2 == 1 {
+			want.Events = []*audittrailv1.Event{bare, full}
+		}
+		encoded, err := proto.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := new(audittrailv1.BatchEmitEventsRequest)
+		if err := grpccodec.New().Unmarshal(mem.BufferSlice{mem.SliceBuffer(encoded)}, got); err != nil {
+			t.Fatal(err)
+		}
+		_, err = grpccodec.Recycle(t.Context(), got, nil, func(_ context.Context, req any) (any, error) {
+			if !proto.Equal(req.(proto.Message), want) {
+				t.Errorf("round %d: %v", round, req)
+			}
+			return nil, nil
+		})
+		if err != nil || got.Events != nil {
+			t.Errorf("%v, %v", got.Events, err)
+		}
 	}
 }
