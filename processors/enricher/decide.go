@@ -37,6 +37,8 @@ type decision struct {
 	state *table.State
 	// accepted is what enters the window at the message's offset; also in state, unless that is one of a later message.
 	accepted []byte
+	// replay says that the state had folded the message in before.
+	replay bool
 }
 
 // kept is one event that becomes a record: raw followed by stamp.
@@ -87,9 +89,9 @@ func (d *decider) decide(m message, state *table.State, r *audittrailv1.SourceRe
 	}
 
 	state = d.rebase(state)
-	replay := m.offset <= state.LastOffset
+	d.out.replay = m.offset <= state.LastOffset
 	work := state
-	if replay {
+	if d.out.replay {
 		// Aggregates fold only offsets above last_offset (R7); what the findings need is folded aside.
 		work = state.CloneVT()
 	}
@@ -101,7 +103,7 @@ func (d *decider) decide(m message, state *table.State, r *audittrailv1.SourceRe
 	}
 	switch {
 	case !d.keyValid:
-	case !replay:
+	case !d.out.replay:
 		d.out.state = d.fold.finish(&d.m, d.recent())
 		d.out.state.Accepted = d.out.accepted
 	default:

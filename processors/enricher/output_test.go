@@ -148,11 +148,11 @@ func TestWorstMessagesFit(t *testing.T) {
 			return e
 		},
 	}
-	for name, make := range cases {
+	for name, makeEvent := range cases {
 		t.Run(name, func(t *testing.T) {
 			var b pipelinev1.EventBatch
 			for size := 0; len(b.Events) < stream.MaxBatchEvents; {
-				raw := encoded(t, make(len(b.Events)))
+				raw := encoded(t, makeEvent(len(b.Events)))
 				if size += len(raw); size > stream.MaxBatchBytes {
 					break
 				}

@@ -54,7 +54,6 @@ func (e *Enricher) process(ctx goka.Context, value any) {
 		return
 	}
 	state, _ := ctx.Value().(*table.State)
-	replay := state != nil && string(state.TopicId) == string(l.decider.topicID[:]) && m.offset <= state.LastOffset
 	d, err := l.decider.decide(m, state, e.registration(ctx), l.store.window)
 	if err != nil {
 		ctx.Fail(group.Refusef("message %s/%d@%d: %w", stream.Events, ctx.Partition(), m.offset, err))
@@ -70,7 +69,7 @@ func (e *Enricher) process(ctx goka.Context, value any) {
 		ctx.Emit(stream.Records, outputKey(m.key), output, goka.WithCtxEmitHeaders(l.headers))
 	}
 	l.next = m.offset + 1
-	e.metrics.observe(d, l, &m, replay, began)
+	e.metrics.observe(d, l, &m, began)
 }
 
 // appended is when the broker appended a message. The topic is LogAppendTime; a broker that does not know it (the embedded
@@ -111,10 +110,10 @@ func (e *Enricher) registration(ctx goka.Context) *audittrailv1.SourceRegistrati
 	return r
 }
 
-func (m *metrics) observe(d *decision, l *lane, msg *message, replay bool, began time.Time) {
+func (m *metrics) observe(d *decision, l *lane, msg *message, began time.Time) {
 	n := len(d.kept) + len(d.drops) + len(d.dead)
 	m.messages.Inc()
-	if replay {
+	if d.replay {
 		m.replays.Inc()
 	}
 	m.events.Add(float64(n))

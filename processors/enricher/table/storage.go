@@ -21,7 +21,7 @@ func Update(_ goka.UpdateContext, s storage.Storage, key string, value []byte) e
 	}
 	next, err := stream.DecodeState(value)
 	if err != nil {
-		return nil //nolint:nilerr // see above
+		return nil
 	}
 	old, err := s.Get(key)
 	if err != nil {
