@@ -93,6 +93,32 @@ func BenchmarkBatch(b *testing.B) {
 	}
 }
 
+// BenchmarkThroughBroker sends batches of 100 over gRPC, with the emitter and an in-process broker behind it: client, gRPC, sarama and
+// broker are in its figures.
+func BenchmarkThroughBroker(b *testing.B) {
+	const n = 100
+	e := newEmitter(b, options{broker: newBroker(b)}).ready(b)
+	events := make([]*audittrailv1.Event, n)
+	for i := range events {
+		events[i] = typical("acme/payments/api", i)
+	}
+	req := &audittrailv1.BatchEmitEventsRequest{Events: events}
+	b.SetParallelism(4)
+	before := cpu()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := e.BatchEmitEvents(context.Background(), req); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.StopTimer()
+	b.ReportMetric(float64(cpu()-before)/float64(b.N*n), "cpu-ns/event")
+	b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "events/s")
+}
+
 // cpu is the CPU time this process has taken, in nanoseconds.
 func cpu() int64 {
 	var u syscall.Rusage
