@@ -1,6 +1,8 @@
 package sink
 
 import (
+	"cmp"
+	"encoding/binary"
 	"slices"
 	"time"
 
@@ -55,6 +57,7 @@ func (l *logBatch) committed() {
 
 // eventRow is a row of `events` before it is encoded.
 type eventRow struct {
+	order       uint64 // start of the id, for sorting
 	id          event.ID
 	index       int64
 	fingerprint uint64
@@ -105,7 +108,12 @@ func (b *batch) encode(dict *dictionary, today int16) {
 		b.flushTail(l)
 	}
 	// In the order of ids: rows of one batch go to neighbouring places of the index, also when the events are years old.
-	slices.SortFunc(b.rowsSorted, func(x, y eventRow) int { return x.id.Compare(y.id) })
+	slices.SortFunc(b.rowsSorted, func(x, y eventRow) int {
+		if x.order != y.order {
+			return cmp.Compare(x.order, y.order)
+		}
+		return x.id.Compare(y.id)
+	})
 	for i := range b.rowsSorted {
 		b.out.event(&b.rowsSorted[i])
 	}
@@ -151,7 +159,7 @@ func (b *batch) appendRecord(l *logBatch, d *decision, dict *dictionary) {
 	o.terms = append(o.terms, d.item.terms[s.terms[0]:s.terms[1]]...)
 	o.addID(id)
 	l.records++
-	b.rowsSorted = append(b.rowsSorted, eventRow{id: id, index: l.state.size, fingerprint: r.Fingerprint, source: dict.sources.id(s.Source),
+	b.rowsSorted = append(b.rowsSorted, eventRow{order: binary.BigEndian.Uint64(id[:]), id: id, index: l.state.size, fingerprint: r.Fingerprint, source: dict.sources.id(s.Source),
 		action: dict.actions.id(s.Action), log: l.head.log, outcome: outcome(s.Outcome), day: o.day})
 }
 
