@@ -23,12 +23,13 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 		grpc.ForceServerCodecV2(grpccodec.New()),
 		grpc.MaxRecvMsgSize(MaxRequestBytes),
 		// Calls that one connection may have in progress: bounds the memory of requests that nobody has admitted yet.
-		grpc.MaxConcurrentStreams(1000),
+		grpc.MaxConcurrentStreams(250),
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.ChainUnaryInterceptor(m.unary, s.recoverUnary),
+		// Recycle is innermost: it takes a request apart when the method is done with it.
+		grpc.ChainUnaryInterceptor(m.unary, s.recoverUnary, grpccodec.Recycle),
 		grpc.ChainStreamInterceptor(m.stream, s.recoverStream, s.endWithServer),
 	}
 }
