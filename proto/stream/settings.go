@@ -88,9 +88,9 @@ func retryBackoff(retries, _ int) time.Duration {
 	return min(50*time.Millisecond<<min(retries, 5), time.Second)
 }
 
-// GroupBufferedMessages is how many messages of one partition sarama holds in front of a callback that waits. Messages of ours take up to
-// 256 KiB in Events and 2 MiB in Records, and a sink waits as long as PostgreSQL is away: with sarama's 256 messages it would keep a large
-// part of the outage in memory, for each of its partitions. Fewer cost throughput when messages are small.
+// GroupBufferedMessages is how many messages of one partition sarama holds in front of a callback that waits, as a sink's does while it
+// catches up or PostgreSQL hangs. Messages of ours take up to 256 KiB in Events and 2 MiB in Records: sarama's 256 would be up to 64 and
+// 512 MiB for each partition. Fewer than this cost throughput when messages are small.
 const GroupBufferedMessages = 32
 
 // GroupTuning are the time-outs of a consumer group. They are chosen together: a processor that has lost its coordinator goes on
