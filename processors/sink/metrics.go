@@ -19,6 +19,7 @@ type metrics struct {
 	gaps        prometheus.Counter
 	fills       prometheus.Counter
 	discarded   prometheus.Counter
+	skipped     prometheus.Counter
 	malformed   prometheus.Counter
 	conflicts   prometheus.Counter
 	batchRows   prometheus.Histogram
@@ -56,6 +57,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		gaps:        counter("gaps_total", "Gaps declared: events were lost before they could be stored."),
 		fills:       counter("gap_fills_total", "Parts of gaps that were filled late."),
 		discarded:   counter("discarded_outputs_total", "Outputs that came before the slots ahead of them, and come again."),
+		skipped:     counter("skipped_outputs_total", "Outputs that covered nothing new: replays of an enricher."),
 		malformed:   counter("malformed_outputs_total", "Values of audit-records that no enricher writes, left out."),
 		conflicts:   counter("conflict_batches_total", "Batches that were written again because an id was taken."),
 		batchRows:   histogram("batch_records", "Records of a batch.", prometheus.ExponentialBuckets(1, 4, 9)),
@@ -73,7 +75,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.records, m.duplicates, m.drops, m.dead, m.gaps, m.fills, m.discarded, m.malformed, m.conflicts, m.batchRows,
+	for _, c := range []prometheus.Collector{m.records, m.duplicates, m.drops, m.dead, m.gaps, m.fills, m.discarded, m.skipped, m.malformed, m.conflicts, m.batchRows,
 		m.batchBytes, m.batchAge, m.flush, m.transaction, m.endToEnd, m.lag, m.lagSeconds, m.wedged, m.expired} {
 		errs = append(errs, r.Register(c))
 	}
@@ -106,7 +108,7 @@ func (b *batcher) report(items []*item, took time.Duration, attempts int) {
 	var records, retries, dead, gaps int64
 	for _, l := range b.batch.logs {
 		records, retries, dead, gaps = records+l.records, retries+l.retries, dead+l.dead, gaps+l.gaps
-		total.drops, total.discarded = total.drops+l.dropped, total.discarded+l.discarded
+		total.drops, total.discarded, total.skipped = total.drops+l.dropped, total.discarded+l.discarded, total.skipped+l.skipped
 		m.fills.Add(float64(len(l.fills)))
 		for i := range l.stored() {
 			d := &l.decisions[i]
@@ -132,6 +134,7 @@ func (b *batcher) report(items []*item, took time.Duration, attempts int) {
 	m.drops.Add(float64(total.drops))
 	m.gaps.Add(float64(gaps))
 	m.discarded.Add(float64(total.discarded))
+	m.skipped.Add(float64(total.skipped))
 	m.batchRows.Observe(float64(records))
 	m.batchBytes.Observe(float64(bytes))
 	var age time.Duration
