@@ -25,11 +25,16 @@ func long() bool { return os.Getenv("AUDITTRAIL_LONG") == "1" }
 // Kafka is ahead, once under load and once when nothing happens at all. No role is restarted. The sink finds out by itself, goes back
 // in audit-records to where PostgreSQL is, and fills the difference; the logs are then as if nothing had been.
 func TestRestoreAnOlderCopy(t *testing.T) {
+	restoreAnOlderCopy(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4})
+}
+
+func restoreAnOlderCopy(t *testing.T, config systemConfig) {
 	age := 3 * time.Second // of the copy when it takes the place of the newer one
 	if long() {
 		age = time.Minute
 	}
-	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: binary(t), emitters: 1, enrichers: 1, sinks: 2, gateways: 1})
+	config.binary, config.emitters, config.enrichers, config.sinks, config.gateways = binary(t), 1, 1, 2, 1
+	s := startSystem(t, config)
 	f := s.newFeed(traffic.Shape{Seed: 3, Sources: 40})
 	f.mustSend(restoreRate, load.Config{Batch: 50, Workers: 4})
 	s.awaitStored(restoreRate, time.Minute)

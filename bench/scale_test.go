@@ -6,7 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/maxviazov/audittrail/bench/load"
 	"github.com/maxviazov/audittrail/bench/stage"
@@ -26,9 +27,12 @@ const (
 // long a partition stood still. It holds R2, R3, R10 and R11 as far as a change of owners can break them: nothing is lost and nothing
 // is stored twice, also when a member is killed in the middle.
 func TestScaleUnderLoad(t *testing.T) {
-	cluster := embeddedtest.KafkaCluster(t)
-	const partitions = 6
-	s := startSystem(t, systemConfig{brokers: cluster.ListenAddrs(), partitions: partitions, binary: binary(t), emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
+	scaleUnderLoad(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 6})
+}
+
+func scaleUnderLoad(t *testing.T, config systemConfig) {
+	config.binary, config.emitters, config.enrichers, config.sinks, config.gateways = binary(t), 1, 1, 1, 1
+	s := startSystem(t, config)
 	f := s.newFeed(traffic.Shape{Seed: 4, Sources: 120, Run: 1})
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -38,7 +42,12 @@ func TestScaleUnderLoad(t *testing.T) {
 		_, err := f.send(ctx, 1<<30, load.Config{Batch: 12, Workers: 4, Rate: 300, DuplicatePercent: 3})
 		done <- err
 	}()
-	c := &scaling{system: s, cluster: cluster, watch: watchStalls(t, s.postgres.DSN(), partitions)}
+	client, err := kgo.NewClient(kgo.SeedBrokers(config.brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	c := &scaling{system: s, admin: kadm.NewClient(client), watch: watchStalls(t, s.postgres.DSN(), config.partitions)}
 	s.await("every partition stores", time.Minute, func() bool { return c.watch.grown(time.Time{}, 5) })
 	c.step("nothing changes", goalStall, func() {})
 	c.scale("enricher", "audit-enricher", &s.enrichers, s.Enricher)
@@ -52,8 +61,17 @@ func TestScaleUnderLoad(t *testing.T) {
 
 type scaling struct {
 	*system
-	cluster *kfake.Cluster
-	watch   *stallWatch
+	admin *kadm.Client
+	watch *stallWatch
+}
+
+// stable waits until the group has that many members and each has its partitions.
+func (c *scaling) stable(group string, members int) {
+	c.t.Helper()
+	c.await(fmt.Sprintf("%s is stable with %d members", group, members), 30*time.Second, func() bool {
+		groups, err := c.admin.DescribeGroups(c.t.Context(), group)
+		return err == nil && groups[group].State == "Stable" && len(groups[group].Members) == members
+	})
 }
 
 // scale goes from one member to three and back: two join, one is killed, one leaves in good order. The one that stays is not the
@@ -63,13 +81,6 @@ func (c *scaling) scale(role, group string, members *[]*stage.Process, member fu
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	stable := func(n int) {
-		ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
-		defer cancel()
-		if _, err := c.cluster.WaitGroupStable(ctx, group, n); err != nil {
-			c.t.Fatalf("%s does not get %d members: %v", group, n, err)
-		}
-	}
 	for i, addr := range addrs {
 		c.step(fmt.Sprintf("%s joins, %d → %d", role, i+1, i+2), boundJoin, func() {
 			p := member(i+1, addr)
@@ -77,12 +88,12 @@ func (c *scaling) scale(role, group string, members *[]*stage.Process, member fu
 			if err := p.Start(); err != nil {
 				c.t.Fatal(err)
 			}
-			stable(i + 2)
+			c.stable(group, i+2)
 		})
 	}
 	c.step(role+" is killed with -9, 3 → 2", boundKilled, func() {
 		(*members)[0].Kill9()
-		stable(2)
+		c.stable(group, 2)
 	})
 	c.step(role+" leaves, 2 → 1", boundJoin, func() {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
@@ -90,7 +101,7 @@ func (c *scaling) scale(role, group string, members *[]*stage.Process, member fu
 		if err := (*members)[1].Stop(ctx); err != nil {
 			c.t.Error(err)
 		}
-		stable(1)
+		c.stable(group, 1)
 	})
 }
 
