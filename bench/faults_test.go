@@ -35,6 +35,7 @@ func faultShape(seed uint64) traffic.Shape {
 // TestBrokerUnreachable holds clauses 1, 2 and 6 of the contract: while the broker is gone, and while it hangs, producers are told to
 // try again and when; memory stays bounded however much they offer; once it is back everything acknowledged is stored, once.
 func TestBrokerUnreachable(t *testing.T) {
+	program := inParallel(t)
 	events, down := 9000, 13*time.Second // longer than the emitter waits for an acknowledgement (10 s)
 	if long() {
 		events, down = 60_000, 90*time.Second
@@ -46,7 +47,7 @@ func TestBrokerUnreachable(t *testing.T) {
 	}
 	t.Cleanup(broker.Kill9)
 	waitFor(t, "the broker serves", 20*time.Second, func() bool { return listens(addr) })
-	s := startSystem(t, systemConfig{brokers: []string{addr}, partitions: 4, binary: binary(t), emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
+	s := startSystem(t, systemConfig{brokers: []string{addr}, partitions: 4, binary: program, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
 		env: []string{fmt.Sprintf("AUDITTRAIL_EMITTER_MAX_IN_FLIGHT_BYTES=%d", budget)}})
 	s.allReady(30 * time.Second)
 	memory := s.watchMemory()
@@ -93,12 +94,13 @@ func TestBrokerUnreachable(t *testing.T) {
 // affected at all, since an acknowledgement says that Kafka has the event; the sink holds a bounded part of what waits; queries are told
 // to try again. Once PostgreSQL is back everything is stored, once, by the same processes.
 func TestPostgresUnreachable(t *testing.T) {
+	program := inParallel(t)
 	down, hung, rate := 20*time.Second, 6*time.Second, 700
 	if long() {
 		down, hung = 3*time.Minute, 90*time.Second
 	}
 	events := rate * int((down+hung+14*time.Second)/time.Second)
-	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: binary(t), emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
+	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: program, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
 		env: []string{"AUDITTRAIL_SINK_BATCH_BYTES=1MiB"}})
 	s.allReady(30 * time.Second)
 	memory := s.watchMemory()
@@ -171,6 +173,7 @@ func TestPostgresUnreachable(t *testing.T) {
 // TestPostgresDiskFull holds clauses 1 and 6: the disk of PostgreSQL is full (a tablespace on a small file system). Producers are not
 // affected, the sink tries again with the same entries, and once there is space everything is stored, once.
 func TestPostgresDiskFull(t *testing.T) {
+	program := inParallel(t)
 	const rate = 1500
 	events, full := 24_000, 5*time.Second
 	if long() {
@@ -178,7 +181,7 @@ func TestPostgresDiskFull(t *testing.T) {
 	}
 	postgres := embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{})
 	disk := smallDisk(t, 512, postgres)
-	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: binary(t), emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
+	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: program, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
 		postgres: postgres})
 	s.allReady(30 * time.Second)
 	memory := s.watchMemory()
@@ -212,12 +215,13 @@ func TestPostgresDiskFull(t *testing.T) {
 // TestRedisUnreachable holds clause 1 and what DESIGN says of Redis, that nothing needs it: while it hangs, while it is gone and
 // when it is back, empty, producers with request ids and readers get the right answers, and soon.
 func TestRedisUnreachable(t *testing.T) {
+	program := inParallel(t)
 	const rate = 300
 	events := 4500
 	if long() {
 		events = 40_000
 	}
-	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: binary(t), emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
+	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: program, emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
 	s.allReady(30 * time.Second)
 	memory := s.watchMemory()
 	shape := faultShape(64)
@@ -296,6 +300,14 @@ func TestRedisUnreachable(t *testing.T) {
 	s.sameProcesses()
 	s.judged(events)
 	memory.look(t, "in all", roomy)
+}
+
+// inParallel lets the tests of faults wait at the same time, which is most of what they do. The program is compiled before, once.
+func inParallel(t *testing.T) string {
+	t.Helper()
+	path := binary(t)
+	t.Parallel()
+	return path
 }
 
 // pause waits while a fault lasts: its length is the test's input, not a guess at when something has happened.
