@@ -161,16 +161,34 @@ func (p *page) walk(ctx context.Context, at listCursor, n narrowing) (*candidate
 	if walk.sources != nil && len(walk.sources) == 0 {
 		return nil, nil
 	}
-	if walk.actions, err = actionDictionary.resolve(ctx, s.db, n.actions); err != nil {
+	if walk.actions, err = p.actions(ctx, n.actions); err != nil {
 		return nil, err
 	}
-	if walk.actions != nil {
-		walk.actions = append(walk.actions, 0) // 0 stands for those that the dictionary has no room for
+	if walk.actions != nil && len(walk.actions) == 0 {
+		return nil, nil
 	}
 	if walk.leaves, err = s.leaves.read(ctx, s.db); err != nil {
 		return nil, err
 	}
 	return walk, nil
+}
+
+// actions are the numbers of actions that are possible; nil for all. Once their dictionary is full, 0 stands for any other.
+func (p *page) actions(ctx context.Context, admitted patterns) ([]int32, error) {
+	const most = 100_000 // numbers in the dictionary, see the schema
+	numbers, err := actionDictionary.resolve(ctx, p.server.db, admitted)
+	if err != nil || numbers == nil {
+		return nil, err
+	}
+	var greatest int32
+	err = p.server.db.QueryRow(ctx, `SELECT coalesce(max(action_id), 0) FROM audittrail.actions`).Scan(&greatest)
+	if err != nil {
+		return nil, fmt.Errorf("look up dictionary: %w", err)
+	}
+	if greatest >= most {
+		numbers = append(numbers, 0)
+	}
+	return numbers, nil
 }
 
 // take evaluates candidates in their order and adds those that the filter accepts. When it stops before their end it returns where: what

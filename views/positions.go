@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -34,24 +33,26 @@ type Readable struct {
 type KafkaPositions struct {
 	settings stream.Settings
 
-	mu     sync.Mutex
+	lock   chan struct{} // holds a value while somebody has client and admin; unlike a mutex it can be waited for with a context
 	client sarama.Client // nil: not connected
 	admin  *stream.Admin
 }
 
 // NewKafkaPositions connects to nothing yet.
 func NewKafkaPositions(settings stream.Settings) *KafkaPositions {
-	return &KafkaPositions{settings: settings}
+	return &KafkaPositions{settings: settings, lock: make(chan struct{}, 1)}
 }
 
 // Close ends the connections.
 func (k *KafkaPositions) Close() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.lock <- struct{}{}
+	defer k.unlock()
 	return k.disconnect()
 }
 
-// disconnect needs mu.
+func (k *KafkaPositions) unlock() { <-k.lock }
+
+// disconnect needs lock.
 func (k *KafkaPositions) disconnect() error {
 	if k.admin == nil {
 		return nil
@@ -62,8 +63,12 @@ func (k *KafkaPositions) disconnect() error {
 }
 
 func (k *KafkaPositions) connect(ctx context.Context) (*stream.Admin, sarama.Client, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	select {
+	case k.lock <- struct{}{}:
+		defer k.unlock()
+	case <-ctx.Done():
+		return nil, nil, fmt.Errorf("connect to kafka: %w", ctx.Err())
+	}
 	if k.admin != nil {
 		return k.admin, k.client, nil
 	}
@@ -81,8 +86,8 @@ func (k *KafkaPositions) connect(ctx context.Context) (*stream.Admin, sarama.Cli
 
 // failed drops connections that gave an error: the next call makes new ones.
 func (k *KafkaPositions) failed(admin *stream.Admin, err error) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.lock <- struct{}{}
+	defer k.unlock()
 	if admin == k.admin {
 		return errors.Join(err, k.disconnect())
 	}

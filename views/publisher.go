@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -24,6 +25,7 @@ type KafkaPublisher struct {
 
 	mu       sync.Mutex
 	producer sarama.SyncProducer // nil: not connected
+	closed   bool
 }
 
 // NewKafkaPublisher connects to nothing yet.
@@ -55,7 +57,10 @@ func (p *KafkaPublisher) Publish(ctx context.Context, topic string, key, value [
 func (p *KafkaPublisher) connect() (sarama.SyncProducer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.producer != nil {
+	switch {
+	case p.closed:
+		return nil, sarama.ErrClosedClient
+	case p.producer != nil:
 		return p.producer, nil
 	}
 	producer, err := sarama.NewSyncProducer(p.settings.Brokers, stream.ProducerConfig(p.settings, stream.Events, stream.Sources))
@@ -66,17 +71,26 @@ func (p *KafkaPublisher) connect() (sarama.SyncProducer, error) {
 	return producer, nil
 }
 
-// Close ends the connections; messages that are still being sent are waited for.
+// closeWait is how long Close waits for messages that are still being sent.
+const closeWait = 5 * time.Second
+
+// Close ends the connections. Messages that are still being sent get a few seconds; while Kafka is away, sarama would try for minutes.
 func (p *KafkaPublisher) Close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.producer == nil {
-		return nil
+	done := make(chan error, 1)
+	go func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.closed = true
+		if p.producer == nil {
+			done <- nil
+			return
+		}
+		done <- p.producer.Close()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(closeWait):
+		return errors.New("close publisher: messages that were still being sent are given up")
 	}
-	err := p.producer.Close()
-	p.producer = nil
-	if errors.Is(err, sarama.ErrClosedClient) {
-		return nil
-	}
-	return err
 }

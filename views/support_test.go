@@ -54,6 +54,7 @@ type options struct {
 	positions views.Positions
 	publisher views.Publisher
 	principal string
+	conns     int32 // connections to PostgreSQL; 0: the default
 }
 
 // newGateway serves a database as a member of audittrail_reader, until the test ends.
@@ -65,6 +66,9 @@ func newGateway(t testing.TB, dsn string, o options) *gateway {
 	}
 	pool.ConnConfig.RuntimeParams["role"] = "audittrail_reader"
 	views.ConfigurePool(pool, o.cfg)
+	if o.conns > 0 {
+		pool.MaxConns = o.conns
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	db, err := pgxpool.NewWithConfig(ctx, pool)
 	if err != nil {

@@ -63,6 +63,17 @@ func OpenStore(tb testing.TB, dsn string) *Store {
 // Append stores events at the end of a log, in one transaction.
 func (s *Store) Append(tb testing.TB, logID int16, events ...*audittrailv1.Event) {
 	tb.Helper()
+	s.append(tb, logID, records(tb, events), nil)
+}
+
+// AppendHeld is Append, but until held returns, just before the commit, nobody can read the tail.
+func (s *Store) AppendHeld(tb testing.TB, logID int16, held func(), events ...*audittrailv1.Event) {
+	tb.Helper()
+	s.append(tb, logID, records(tb, events), held)
+}
+
+func records(tb testing.TB, events []*audittrailv1.Event) []entry {
+	tb.Helper()
 	entries := make([]entry, len(events))
 	for i, e := range events {
 		record, err := e.MarshalVT()
@@ -71,7 +82,7 @@ func (s *Store) Append(tb testing.TB, logID int16, events ...*audittrailv1.Event
 		}
 		entries[i] = entry{segment.Entry{Kind: segment.KindRecord, Payload: record}, e}
 	}
-	s.append(tb, logID, entries)
+	return entries
 }
 
 // AppendEntries stores entries that are no records.
@@ -81,7 +92,7 @@ func (s *Store) AppendEntries(tb testing.TB, logID int16, list ...segment.Entry)
 	for i, e := range list {
 		entries[i] = entry{Entry: e}
 	}
-	s.append(tb, logID, entries)
+	s.append(tb, logID, entries, nil)
 }
 
 // Exec runs a statement as superuser.
@@ -92,7 +103,7 @@ func (s *Store) Exec(tb testing.TB, sql string, args ...any) {
 	}
 }
 
-func (s *Store) append(tb testing.TB, logID int16, entries []entry) {
+func (s *Store) append(tb testing.TB, logID int16, entries []entry, held func()) {
 	tb.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +115,17 @@ func (s *Store) append(tb testing.TB, logID int16, entries []entry) {
 	ctx := context.WithoutCancel(tb.Context())
 	err := pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
 		w := writer{ctx: ctx, tx: tx, logID: logID, log: l}
-		return w.write(entries)
+		if held == nil {
+			return w.write(entries)
+		}
+		if err := w.exec(`LOCK TABLE audittrail.tail`); err != nil {
+			return err
+		}
+		if err := w.write(entries); err != nil {
+			return err
+		}
+		held()
+		return nil
 	})
 	if err != nil {
 		tb.Fatalf("append to log %d: %v", logID, err)
