@@ -32,7 +32,7 @@ func (b *batch) settle() error {
 	for _, l := range b.logs {
 		for i := range l.decisions {
 			d := &l.decisions[i]
-			if d.kind != takeRecord {
+			if d.kind != takeRecord || d.verdict == killed { // killed: of another topic
 				continue
 			}
 			if reason, detail := d.unfit(l.head); reason != "" {
