@@ -2,10 +2,10 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
-	"github.com/maxviazov/audittrail/internal/group"
 	"github.com/maxviazov/audittrail/proto/stream"
 )
 
@@ -13,21 +13,30 @@ import (
 // whether slots were lost between enricher and sink (R21).
 func (b *batcher) watch() {
 	ctx := b.session.Context()
-	lags := make(map[int16]*lagClock)
-	wedged := make(map[int16]bool)
+	logs := make(map[int16]*watched)
+	for _, log := range b.logs {
+		logs[log] = new(watched)
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(b.sink.cfg.WatchInterval):
 		}
-		if err := b.look(ctx, lags, wedged); err != nil && ctx.Err() == nil {
+		if err := b.look(ctx, logs); err != nil && ctx.Err() == nil {
 			b.log.Warn().Err(err).Msg("cannot look after the pipeline")
 		}
 	}
 }
 
-func (b *batcher) look(ctx context.Context, lags map[int16]*lagClock, wedged map[int16]bool) error {
+// watched is what the watch remembers of one log.
+type watched struct {
+	lag       lagClock
+	wedge     wedgeDetector
+	requested bool
+}
+
+func (b *batcher) look(ctx context.Context, logs map[int16]*watched) error {
 	admin, err := b.sink.getAdmin(ctx)
 	if err != nil {
 		return err
@@ -37,29 +46,35 @@ func (b *batcher) look(ctx context.Context, lags map[int16]*lagClock, wedged map
 	if err != nil {
 		return err
 	}
-	for _, log := range b.logs {
-		p := int32(log)
-		output, err := b.session.LogRange(stream.Records, p)
-		if err != nil {
-			return err
-		}
-		input, err := b.session.LogRange(stream.Events, p)
-		if err != nil {
-			return err
-		}
-		b.mu.Lock()
-		at := b.seen[log]
-		b.mu.Unlock()
-		if lags[log] == nil {
-			lags[log] = new(lagClock)
-		}
-		m := b.sink.metrics
-		m.lag.WithLabelValues(partition(p)).Set(float64(max(0, output.End-at.position)))
-		m.lagSeconds.WithLabelValues(partition(p)).Set(lags[log].observe(output.End, at.position, time.Now()).Seconds())
-		m.expired.WithLabelValues(partition(p)).Set(number(at.next.before(slot{input.Start, 0})))
-		is := isWedged(at, output, commitOf(commits, p))
-		m.wedged.WithLabelValues(partition(p)).Set(number(is))
-		b.request(p, at, is, wedged)
+	var errs []error
+	for log, w := range logs {
+		// A partition without a leader must not hide the others.
+		errs = append(errs, b.lookAt(int32(log), w, commitOf(commits, int32(log))))
+	}
+	return errors.Join(errs...)
+}
+
+func (b *batcher) lookAt(p int32, w *watched, commit int64) error {
+	output, err := b.session.LogRange(stream.Records, p)
+	if err != nil {
+		return err
+	}
+	input, err := b.session.LogRange(stream.Events, p)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	at := b.seen[int16(p)]
+	b.mu.Unlock()
+	m := b.sink.metrics
+	m.lag.WithLabelValues(partition(p)).Set(float64(max(0, output.End-at.position)))
+	m.lagSeconds.WithLabelValues(partition(p)).Set(w.lag.observe(output.End, at.position, time.Now()).Seconds())
+	m.expired.WithLabelValues(partition(p)).Set(number(at.next.before(slot{input.Start, 0})))
+	is := w.wedge.observe(at, commit, output.End)
+	m.wedged.WithLabelValues(partition(p)).Set(number(is))
+	if is != w.requested {
+		w.requested = is
+		b.request(p, at, is)
 	}
 	return nil
 }
@@ -71,18 +86,33 @@ func commitOf(commits []int64, p int32) int64 {
 	return stream.NoCommit
 }
 
-// isWedged is R21: the sink has read to the end of audit-records as it was after the enricher's commit was read, and a slot below that commit is
-// still open. Its output is lost; no time will bring it. (Open slots inside declared gaps are known and not meant.)
-func isWedged(at seen, output group.LogRange, commit int64) bool {
-	return at.position >= output.End && commit != stream.NoCommit && at.next.before(slot{commit, 0})
+// wedgeDetector is R21 for one log: it remembers what the enricher had finished at one look, and where audit-records ended after that. When the sink
+// has read up to there, however long that takes, a slot below that commit that is still open has lost its output; no time will bring it. (Open slots
+// inside declared gaps are known and not meant.) To compare with the end of now alone would find nothing while outputs keep coming.
+type wedgeDetector struct {
+	commit, end int64
+	pending     bool
+	wedged      bool
+}
+
+// observe says whether the log is wedged as far as is known. commit was read before end, and end before at.
+func (w *wedgeDetector) observe(at seen, commit, end int64) bool {
+	w.judge(at)
+	if !w.pending {
+		w.commit, w.end, w.pending = commit, end, true
+		w.judge(at)
+	}
+	return w.wedged
+}
+
+func (w *wedgeDetector) judge(at seen) {
+	if w.pending && at.position >= w.end {
+		w.wedged, w.pending = w.commit != stream.NoCommit && at.next.before(slot{w.commit, 0}), false
+	}
 }
 
 // request alerts, and puts the first open slot where enrichers can read it: into the metadata of the sink's commit. Nothing answers it yet.
-func (b *batcher) request(p int32, at seen, is bool, wedged map[int16]bool) {
-	if is == wedged[int16(p)] {
-		return
-	}
-	wedged[int16(p)] = is
+func (b *batcher) request(p int32, at seen, is bool) {
 	metadata := ""
 	if is {
 		metadata = fmt.Sprintf("refill %s", at.next)
