@@ -39,6 +39,7 @@ func TestBadInput(t *testing.T) { testBadInput(t, embeddedtest.Kafka(t)) }
 func testBadInput(t *testing.T, brokers []string) {
 	s := startSystem(t, systemConfig{brokers: brokers, partitions: badPartitions, binary: binary(t),
 		emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
+	s.allReady(30 * time.Second)
 	b := newBadInput(t, s)
 	for _, part := range []struct {
 		name string
