@@ -2,6 +2,7 @@ package stream
 
 import (
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 )
@@ -17,6 +18,9 @@ func TestConfigsAreSafeAndValid(t *testing.T) {
 		if c.Metadata.AllowAutoTopicCreation || c.Consumer.Group.ResetInvalidOffsets ||
 			c.Consumer.Offsets.Initial != sarama.OffsetOldest || c.Consumer.IsolationLevel != sarama.ReadCommitted {
 			t.Errorf("%s loses or creates: %+v", name, c.Consumer)
+		}
+		if c.Consumer.MaxWaitTime > 100*time.Millisecond {
+			t.Errorf("%s: an idle fetch delays each rebalance by %s", name, c.Consumer.MaxWaitTime)
 		}
 	}
 	p := ProducerConfig(s, Events)
