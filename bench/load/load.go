@@ -44,6 +44,13 @@ type Config struct {
 	Timeout time.Duration
 }
 
+func (c Config) withDefaults() Config {
+	if c.Timeout == 0 {
+		c.Timeout = 15 * time.Second
+	}
+	return c
+}
+
 // Report says what happened.
 type Report struct {
 	Acked      int64 // different events acknowledged
@@ -59,9 +66,7 @@ type Progress struct{ Acked atomic.Int64 }
 // Run sends everything and returns when all of it is acknowledged or ctx ends. An answer that refuses
 // an event for good is an error: the traffic is valid.
 func Run(ctx context.Context, c Config, p *Progress) (Report, error) {
-	if c.Timeout == 0 {
-		c.Timeout = 15 * time.Second
-	}
+	c = c.withDefaults()
 	start := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

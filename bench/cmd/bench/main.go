@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/maxviazov/audittrail/bench/stage"
@@ -35,9 +37,21 @@ func main() {
 	}
 }
 
+// Modes: what is sent, and how.
+const (
+	modeThroughput = "throughput"
+	modeUnary      = "unary"
+	modeStream     = "stream"
+	modeRaw        = "raw"
+	modeTrickle    = "trickle"
+)
+
+var modes = []string{modeThroughput, modeUnary, modeStream, modeRaw, modeTrickle}
+
 // options are what the command line says.
 type options struct {
 	broker, dir      string
+	profile          string
 	postgres, events int
 	warmup, batch    int
 	workers, sources int
@@ -50,20 +64,24 @@ type options struct {
 func run(ctx context.Context, args []string) error {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.StringVar(&o.mode, "mode", "throughput", "throughput: as fast as it goes; trickle: -rate events/s on each partition for -for")
+	f.StringVar(&o.mode, "mode", "throughput", "throughput: calls with -batch events; unary: one event a call; stream: one event a message of a stream; raw: one event a Kafka message, past the emitter; trickle: -rate events/s on each partition for -for")
 	f.StringVar(&o.broker, "broker", "kfake", "kfake (in-process broker, synchronous writes) or kafka (Apache Kafka, fetched through Maven)")
 	f.IntVar(&o.postgres, "postgres", 18, "version of PostgreSQL: 18 (embedded library) or 15 (Debian's package)")
 	f.IntVar(&o.events, "events", 1_000_000, "events to measure")
-	f.IntVar(&o.warmup, "warmup", 100_000, "events sent before the measurement")
+	f.IntVar(&o.warmup, "warmup", 0, "events sent before the measurement; 0: 1,200,000 for kafka, whose compiler is busy until then, else 200,000")
 	f.IntVar(&o.batch, "batch", 100, "events a call, 1 to 1000")
-	f.IntVar(&o.workers, "workers", 8, "calls under way at a time")
+	f.IntVar(&o.workers, "workers", 8, "calls under way at a time; streams; raw producers")
 	f.IntVar(&o.sources, "sources", 200, "sources")
 	f.IntVar(&o.partitions, "partitions", 4, "partitions of every topic")
 	f.IntVar(&o.rate, "rate", 1, "trickle: events/s on each partition")
 	f.DurationVar(&o.lasting, "for", 10*time.Minute, "trickle: how long")
+	f.StringVar(&o.profile, "profile", "", "directory for CPU profiles of the generator and the roles while it measures; default: none")
 	f.StringVar(&o.dir, "dir", "", "directory for data and logs, kept; default: a temporary one, removed")
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	if !slices.Contains(modes, o.mode) {
+		return fmt.Errorf("mode %q: must be one of %s", o.mode, strings.Join(modes, ", "))
 	}
 	if o.dir == "" {
 		dir, err := os.MkdirTemp("", "audittrail-bench-")
@@ -76,16 +94,21 @@ func run(ctx context.Context, args []string) error {
 	if err := os.Chmod(o.dir, 0o755); err != nil { // PostgreSQL's user passes through
 		return err
 	}
+	if o.warmup == 0 {
+		o.warmup = 200_000
+		if o.broker == "kafka" {
+			o.warmup = 1_200_000
+		}
+	}
 	rig, err := setUp(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer rig.tearDown()
 	switch o.mode {
-	case "throughput":
-		return rig.throughput(ctx)
-	case "trickle":
+	case modeTrickle:
 		return rig.trickle(ctx)
+	default:
+		return rig.throughput(ctx)
 	}
-	return fmt.Errorf("mode %q: must be throughput or trickle", o.mode)
 }

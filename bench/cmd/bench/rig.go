@@ -30,6 +30,8 @@ type rig struct {
 	emitter  *stage.Process
 	enricher *stage.Process
 	sink     *stage.Process
+	// httpAddrs are where emitter, enricher and sink serve HTTP.
+	httpAddrs [3]string
 }
 
 func setUp(ctx context.Context, o options) (r *rig, err error) {
@@ -57,6 +59,9 @@ func setUp(ctx context.Context, o options) (r *rig, err error) {
 		return r, err
 	}
 	r.pipeline = stage.Pipeline{Dir: o.dir, Binary: binary, Brokers: brokers, DSN: dsn, Partitions: o.partitions}
+	if o.profile != "" {
+		r.pipeline.Env = []string{"AUDITTRAIL_PPROF=true"}
+	}
 	if err := r.pipeline.Prepare(ctx); err != nil {
 		return r, err
 	}
@@ -64,6 +69,7 @@ func setUp(ctx context.Context, o options) (r *rig, err error) {
 	if err != nil {
 		return r, err
 	}
+	r.httpAddrs = [3]string(addrs[1:])
 	r.emitter, r.enricher, r.sink = r.pipeline.Emitter(0, addrs[0], addrs[1]), r.pipeline.Enricher(0, addrs[2]), r.pipeline.Sink(0, addrs[3])
 	say("starting emitter, enricher and sink")
 	for _, p := range []*stage.Process{r.emitter, r.enricher, r.sink} {

@@ -16,26 +16,46 @@ import (
 
 // throughput sends events as fast as they are taken and waits until all are stored.
 func (r *rig) throughput(ctx context.Context) error {
-	say("warming up with %d events", r.warmup)
+	warming := time.Now()
 	shape := traffic.Shape{Seed: uint64(time.Now().UnixNano()), Sources: r.sources, Run: r.batch, Start: time.Now().Add(-time.Hour)}
-	if err := r.send(ctx, shape, 0, r.warmup); err != nil {
+	for sent := 0; sent < r.warmup; sent += warmupPart { // in parts: what is encoded stands in memory
+		n := min(warmupPart, r.warmup-sent)
+		say("warming up: events %d to %d of %d", sent, sent+n, r.warmup)
+		run, err := r.prepare(shape, sent, n)
+		if err != nil {
+			return err
+		}
+		if err := run(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.awaitStored(ctx, int64(r.warmup), 5*time.Minute); err != nil {
 		return err
 	}
-	if err := r.awaitStored(ctx, int64(r.warmup), 2*time.Minute); err != nil {
-		return err
-	}
+	warmed := time.Since(warming)
 	var wal int64
 	if err := r.pool.QueryRow(ctx, "SELECT (pg_current_wal_lsn() - '0/0')::int8").Scan(&wal); err != nil {
+		return err
+	}
+	say("encoding %d events", r.events)
+	run, err := r.prepare(shape, r.warmup, r.events)
+	if err != nil {
 		return err
 	}
 	before, err := r.costs()
 	if err != nil {
 		return err
 	}
-	say("measuring %d events, batches of %d, %d calls at a time", r.events, r.batch, r.workers)
+	say("measuring %d events, mode %s, batches of %d, %d workers", r.events, r.mode, r.batch, r.workers)
+	profiled := func() error { return nil }
+	if r.profile != "" { // for about as long as the measurement will take
+		if profiled, err = r.profiles(ctx, warmed*time.Duration(r.events)/time.Duration(max(1, r.warmup))*8/10); err != nil {
+			return err
+		}
+	}
 	start := time.Now()
 	stop := r.progress(ctx, start)
-	err = r.send(ctx, shape, r.warmup, r.events)
+	err = run(ctx)
 	acked := time.Since(start)
 	if err == nil {
 		err = r.awaitStored(ctx, int64(r.warmup+r.events), 10*time.Minute)
@@ -43,6 +63,9 @@ func (r *rig) throughput(ctx context.Context) error {
 	stored := time.Since(start)
 	stop()
 	if err != nil {
+		return err
+	}
+	if err := profiled(); err != nil {
 		return err
 	}
 	after, err := r.costs()
@@ -54,8 +77,8 @@ func (r *rig) throughput(ctx context.Context) error {
 		return err
 	}
 	n := float64(r.events)
-	fmt.Printf("broker %s, PostgreSQL %d, %d cores, %s, batches of %d, %d sources, %d partitions, %d events\n",
-		r.broker, r.postgres, runtime.NumCPU(), runtime.Version(), r.batch, r.sources, r.partitions, r.events)
+	fmt.Printf("mode %s, broker %s, PostgreSQL %d, %d cores, %s, batches of %d, %d sources, %d partitions, %d events\n",
+		r.mode, r.broker, r.postgres, runtime.NumCPU(), runtime.Version(), r.batch, r.sources, r.partitions, r.events)
 	var total time.Duration
 	for _, name := range []string{"generator", "emitter", "broker", "enricher", "sink", "postgres"} {
 		used := after.cpu[name] - before.cpu[name]
@@ -68,11 +91,26 @@ func (r *rig) throughput(ctx context.Context) error {
 	return nil
 }
 
-func (r *rig) send(ctx context.Context, shape traffic.Shape, first, events int) error {
-	_, err := load.Run(ctx, load.Config{Conns: []grpc.ClientConnInterface{r.conn}, Shape: shape, First: first, Events: events,
-		Batch: r.batch, Workers: r.workers}, &load.Progress{})
-	return err
+// warmupPart is how many events of the warm-up are encoded at a time.
+const warmupPart = 200_000
+
+// prepare encodes n events from number first on, for the mode.
+func (r *rig) prepare(shape traffic.Shape, first, n int) (run func(context.Context) error, err error) {
+	c := load.Config{Conns: []grpc.ClientConnInterface{r.conn}, Shape: shape, First: first, Events: n, Batch: r.batch, Workers: r.workers}
+	switch r.mode {
+	case modeStream:
+		p, err := load.PrepareStream(c, streamWindow)
+		return p.Run, err
+	case modeRaw:
+		p, err := load.PrepareRaw(c, r.pipeline.Brokers)
+		return p.Run, err
+	}
+	p, err := load.Prepare(c, r.mode == modeUnary)
+	return p.Run, err
 }
+
+// streamWindow is how many events a stream of the generator has unacknowledged at most.
+const streamWindow = 2000
 
 func (r *rig) progress(ctx context.Context, start time.Time) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
