@@ -72,11 +72,15 @@ func (e *Enricher) process(ctx goka.Context, value any) {
 	e.metrics.observe(d, l, &m, began)
 }
 
-// appended is when the broker appended a message. The topic is LogAppendTime; a broker that does not know it (the embedded
-// one) passes on what a raw producer made up, and an absurd time would make every event lie in the future.
+// maxBrokerAhead is how far the broker's clock may be ahead of ours.
+const maxBrokerAhead = time.Hour
+
+// appended is when the broker appended a message. The topic is LogAppendTime; a broker that does not know it (the embedded one) passes on what a raw
+// producer made up. With a time before all events every event would lie in the future. One far ahead would stop the window's clock, and let
+// events pass that the store has no leaf for, at which it would stop for good.
 func appended(t time.Time) time.Time {
-	if t.Before(event.MinOccurredAt) {
-		return time.Now().UTC()
+	if now := time.Now(); t.Before(event.MinOccurredAt) || t.After(now.Add(maxBrokerAhead)) {
+		return now.UTC()
 	}
 	return t.UTC()
 }
