@@ -285,6 +285,25 @@ func TestForget(t *testing.T) {
 	if s = stores.prepare(0, testTopics, group.LogRange{End: 10}); s.window.len() != 50 || s.offset != 9 {
 		t.Errorf("loaded again: %d ids, offset %d", s.window.len(), s.offset)
 	}
+	stores.tend(context.Background(), s) // before goka opens it
+	if s.window.len() != 50 || !s.life.loaded {
+		t.Error("forgotten between being loaded and being opened")
+	}
+}
+
+// TestOtherTopicsIDsAreIgnored is R18: audit-events was recreated and its table was not. A slot of the old topic must not be named as the
+// first copy in the new one: the sink would believe it, and the event would be lost.
+func TestOtherTopicsIDsAreIgnored(t *testing.T) {
+	s := testStores("").prepare(0, testTopics, group.LogRange{End: 2})
+	_ = s.Open()
+	for i, topic := range [][16]byte{{9}, testTopics.events} {
+		if err := s.recover(int64(i), "acme/s", tableValue(topic, 5, 1000, uint64(10*i), 2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.window.find(testID(0)) != nil || s.window.find(testID(10)) == nil || s.window.len() != 2 {
+		t.Error(content(s))
+	}
 }
 
 func FuzzSnapshot(f *testing.F) {

@@ -100,6 +100,7 @@ func (s *stores) prepare(partition int32, ids topicIDs, changelog group.LogRange
 	st := s.get(partition)
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	st.life.closed = time.Now() // not to be forgotten before goka opens it
 	if st.life.loaded && st.fits(ids, changelog) != nil {
 		st.log.Warn().AnErr("reason", st.fits(ids, changelog)).Msg("table in memory thrown away")
 		st.reset()
