@@ -114,7 +114,10 @@ func (c *scaling) step(what string, bound time.Duration, do func()) {
 	c.await("every partition goes on after: "+what, 30*time.Second, func() bool { return c.watch.grown(after, 6) })
 	stall, partition := c.watch.longest(begin, time.Now())
 	verdict := "within the goal"
-	if stall > goalStall {
+	switch {
+	case bound == boundKilled:
+		verdict = "of it 6 s until the group misses the member"
+	case stall > goalStall:
 		verdict = "over the goal of " + goalStall.String()
 	}
 	c.t.Logf("%-32s longest stall %5d ms (partition %d), %s", what+":", stall.Milliseconds(), partition, verdict)
