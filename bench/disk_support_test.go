@@ -18,9 +18,8 @@ import (
 // disk is a small file system that holds the database of a PostgreSQL server, and a file that takes what space the test wants gone.
 type disk struct{ dir, ballast string }
 
-// smallDisk mounts a tmpfs of the given size and moves the server's database there, before there is anything in it. WAL stays where
-// it is: a full disk of data is an error of statements, which is what a sink must ride out; without space for WAL the server itself ends.
-func smallDisk(t *testing.T, mib int, server *embeddedtest.Server) *disk {
+// mountDisk mounts a tmpfs of the given size, with a directory in it that belongs to the server's user.
+func mountDisk(t *testing.T, mib int, server *embeddedtest.Server) (d *disk, place string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "audittrail-disk-")
 	if err != nil {
@@ -38,17 +37,31 @@ func smallDisk(t *testing.T, mib int, server *embeddedtest.Server) *disk {
 			t.Errorf("unmount %s: %v", dir, err)
 		}
 	})
-	place := filepath.Join(dir, "tablespace")
+	place = filepath.Join(dir, "postgres")
 	if err := os.Mkdir(place, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	own(t, server, place)
+	return &disk{dir: dir, ballast: filepath.Join(dir, "ballast")}, place
+}
+
+// own gives a path to the user that runs the server.
+func own(t *testing.T, server *embeddedtest.Server, path string) {
+	t.Helper()
 	owner, err := pgserver.OwnerOf(server.DataDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := owner.Own(place); err != nil {
+	if err := owner.Own(path); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// dataDisk moves the server's database to a small disk, before there is anything in it. WAL stays where it is: a full disk of data is
+// an error of statements.
+func dataDisk(t *testing.T, mib int, server *embeddedtest.Server) *disk {
+	t.Helper()
+	d, place := mountDisk(t, mib, server)
 	// A database can only be moved from another one.
 	config, err := pgx.ParseConfig(server.DSN())
 	if err != nil {
@@ -68,27 +81,66 @@ func smallDisk(t *testing.T, mib int, server *embeddedtest.Server) *disk {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
-	return &disk{dir: dir, ballast: filepath.Join(dir, "ballast")}
+	return d
 }
 
-// fill takes all space but so many bytes.
-func (d *disk) fill(t *testing.T, leave int64) {
+// walDisk moves the server's WAL to a small disk. Without space for WAL the server ends, and does not start again until there is some.
+func walDisk(t *testing.T, mib int, server *embeddedtest.Server) *disk {
 	t.Helper()
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(d.dir, &fs); err != nil {
+	d, place := mountDisk(t, mib, server)
+	server.Stop(t)
+	wal := filepath.Join(server.DataDir(), "pg_wal")
+	err := filepath.WalkDir(wal, func(path string, e os.DirEntry, err error) error {
+		if err != nil || path == wal {
+			return err
+		}
+		to := filepath.Join(place, path[len(wal):])
+		if e.IsDir() {
+			err = os.Mkdir(to, 0o700)
+		} else {
+			err = copyFile(path, to)
+		}
+		if err == nil {
+			own(t, server, to)
+		}
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	free := int64(fs.Bavail) * fs.Bsize
-	if free <= leave {
-		t.Fatalf("only %d bytes are free: the file system is too small for this test", free)
+	if err := os.RemoveAll(wal); err != nil {
+		t.Fatal(err)
 	}
+	if err := os.Symlink(place, wal); err != nil {
+		t.Fatal(err)
+	}
+	server.Start(t)
+	return d
+}
+
+// fill takes all space but so many bytes. The server may take some at the same moment: then less is left.
+func (d *disk) fill(t *testing.T, leave int64) {
+	t.Helper()
 	f, err := os.Create(d.ballast)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := syscall.Fallocate(int(f.Fd()), 0, 0, free-leave); err != nil {
-		t.Fatalf("take %d bytes: %v", free-leave, err)
+	for {
+		var fs syscall.Statfs_t
+		if err := syscall.Statfs(d.dir, &fs); err != nil {
+			t.Fatal(err)
+		}
+		free := int64(fs.Bavail) * fs.Bsize
+		if free <= leave {
+			t.Fatalf("only %d bytes are free: the file system is too small for this test", free)
+		}
+		switch err := syscall.Fallocate(int(f.Fd()), 0, 0, free-leave); {
+		case err == nil:
+			return
+		case !errors.Is(err, syscall.ENOSPC):
+			t.Fatalf("take %d bytes: %v", free-leave, err)
+		}
 	}
 }
 

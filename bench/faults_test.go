@@ -2,12 +2,17 @@ package bench_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -180,7 +185,7 @@ func TestPostgresDiskFull(t *testing.T) {
 		events, full = 120_000, time.Minute
 	}
 	postgres := embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{})
-	disk := smallDisk(t, 512, postgres)
+	disk := dataDisk(t, 512, postgres)
 	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: program, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
 		postgres: postgres})
 	s.allReady(30 * time.Second)
@@ -210,6 +215,49 @@ func TestPostgresDiskFull(t *testing.T) {
 	s.sameProcesses()
 	s.judged(events)
 	memory.look(t, "in all", roomy)
+}
+
+// TestPostgresWALDiskFull holds clauses 1 and 6 for the worse full disk, that of the WAL: PostgreSQL ends in the middle of a COMMIT and
+// does not start again before there is space. What the sink was told about that COMMIT, if anything, is not what it believes (R11).
+func TestPostgresWALDiskFull(t *testing.T) {
+	program := inParallel(t)
+	const rate = 1000
+	events := 15_000
+	postgres := embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{Settings: map[string]string{"min_wal_size": "32MB", "max_wal_size": "64MB"}})
+	disk := walDisk(t, 512, postgres)
+	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: program, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
+		postgres: postgres})
+	s.allReady(30 * time.Second)
+	traffic := s.start(load.Config{Shape: faultShape(65), Events: events, Batch: 50, Workers: 4, Rate: rate})
+	traffic.reach(rate, time.Minute)
+	disk.fill(t, 256<<10)
+	answers := func() bool {
+		conn, err := pgx.Connect(t.Context(), s.DSN)
+		return err == nil && conn.Close(t.Context()) == nil
+	}
+	waitFor(t, "PostgreSQL ends for want of space", 40*time.Second, func() bool { return !answers() })
+	acked := traffic.Acked.Load()
+	t.Logf("PostgreSQL is gone, %d events are acknowledged", acked)
+	disk.free(t)
+	// It tries to start once by itself. When that failed, somebody must start it.
+	gone := func() bool {
+		_, err := os.Stat(filepath.Join(postgres.DataDir(), "postmaster.pid"))
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	waitFor(t, "PostgreSQL has started by itself, or ended", 30*time.Second, func() bool { return answers() || gone() })
+	if gone() {
+		t.Log("PostgreSQL must be started again")
+		postgres.Stop(t) // what is left of it
+		postgres.Start(t)
+	}
+	back := time.Now()
+	s.awaitEntries(acked, time.Minute)
+	t.Logf("%d entries were stored %s after PostgreSQL was back", acked, time.Since(back).Round(time.Millisecond))
+	if report := traffic.wait(time.Minute); report.Retries > 0 {
+		t.Errorf("producers had to try again %d times", report.Retries)
+	}
+	s.sameProcesses()
+	s.judged(events)
 }
 
 // TestRedisUnreachable holds clause 1 and what DESIGN says of Redis, that nothing needs it: while it hangs, while it is gone and
