@@ -134,7 +134,9 @@ func AddFlags(flags *pflag.FlagSet, role Role) {
 			continue
 		}
 		value := k.value(scratch)
-		f := flags.VarPF(value, FlagName(k.name), "", strings.TrimSuffix(k.doc, ".")+" ["+EnvName(k.name)+"]")
+		// pflag takes what stands between back quotes for the name of the value.
+		doc := strings.ReplaceAll(strings.TrimSuffix(k.doc, "."), "`", "'")
+		f := flags.VarPF(value, FlagName(k.name), "", doc+" ["+EnvName(k.name)+"]")
 		f.DefValue = k.def
 		if value.Type() == "bool" {
 			f.NoOptDefVal = "true"
