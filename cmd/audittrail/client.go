@@ -18,7 +18,7 @@ func addAddr(cmd *cobra.Command) {
 	if addr == "" {
 		addr = defaultAddr
 	}
-	cmd.PersistentFlags().String("addr", addr, "gRPC address of `all`, or of the role this command needs [AUDITTRAIL_ADDR]")
+	cmd.PersistentFlags().String("addr", addr, "gRPC `address` of 'all', or of the role this command needs [AUDITTRAIL_ADDR]")
 }
 
 // connect returns a connection that is made when first used.

@@ -65,7 +65,7 @@ func newDeadLettersList() *cobra.Command {
 			}
 			return len(resp.DeadLetters), resp.NextPageToken, out.flush()
 		})
-		return errors.Join(err, out.close())
+		return finish(out, err)
 	}}
 	cmd.Flags().BoolVar(&pending, "pending", false, "only those that were never sent again")
 	addLimit(cmd, &limit)

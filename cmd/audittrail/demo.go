@@ -33,7 +33,7 @@ func newDemo() *cobra.Command {
 			err = d.run(cmd.Context(), func(line string) { fmt.Fprintln(cmd.ErrOrStderr(), line) })
 			fmt.Fprintf(cmd.OutOrStdout(), "recorded %d events, rejected %d\n", d.accepted, d.rejected)
 			if err == nil && d.rejected > 0 {
-				return refusedf("%d events rejected", d.rejected)
+				return refusedf("%s rejected", number(d.rejected, "event"))
 			}
 			return err
 		}}
@@ -121,7 +121,7 @@ func (d *demo) run(ctx context.Context, note func(string)) error {
 }
 
 func (d *demo) send(ctx context.Context, batch []*audittrailv1.Event) {
-	outcomes, err := send(ctx, d.client, batch)
+	outcomes, err := send(ctx, d.client, batch, nil)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, o := range outcomes {

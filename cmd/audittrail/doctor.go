@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -26,29 +27,38 @@ What is not configured is skipped.`,
 			if err != nil {
 				return err
 			}
-			bad := 0
+			bad, looked := 0, 0
 			for _, x := range examinations(cfg) {
 				ctx, cancel := context.WithTimeout(cmd.Context(), 15*time.Second)
 				finding, err := x.look(ctx)
 				cancel()
+				if !errors.Is(err, errSkipped) {
+					looked++
+				}
 				switch {
 				case errors.Is(err, errSkipped):
 					fmt.Fprintf(cmd.OutOrStdout(), "skip  %-12s %s\n", x.what, finding)
 				case err != nil:
 					bad++
-					fmt.Fprintf(cmd.OutOrStdout(), "BAD   %-12s %v\n", x.what, err)
+					fmt.Fprintf(cmd.OutOrStdout(), "BAD   %-12s %s\n", x.what, oneLine(err))
 				default:
 					fmt.Fprintf(cmd.OutOrStdout(), "ok    %-12s %s\n", x.what, finding)
 				}
 			}
 			if bad > 0 {
-				return refusedf("%d things are wrong", bad)
+				return refusedf("%s", number(bad, "problem"))
+			}
+			if looked == 0 {
+				fmt.Fprintln(cmd.OutOrStdout(), "nothing is configured, so nothing was looked at; of a running audittrail all ask audittrail status")
 			}
 			return nil
 		}}
 	config.AddFlags(cmd.Flags(), config.None)
 	return cmd
 }
+
+// oneLine keeps an error in its row: PostgreSQL's driver writes one line for each address it tried.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 var errSkipped = errors.New("skipped")
 

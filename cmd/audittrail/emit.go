@@ -45,6 +45,9 @@ Without an idempotency key in the event one is made, and running it again record
 					return usagef("--%s needs --source", name)
 				}
 			}
+			if isTerminal(cmd.InOrStdin()) {
+				fmt.Fprintln(cmd.ErrOrStderr(), "reading an event a line, in JSON, from here; Ctrl-D ends")
+			}
 			err = e.lines(cmd.InOrStdin())
 			return errors.Join(err, e.end(err))
 		}}
@@ -166,7 +169,7 @@ func (e *emission) flush() error {
 	if len(e.events) == 0 {
 		return nil
 	}
-	outcomes, err := send(e.cmd.Context(), e.client, e.events)
+	outcomes, err := send(e.cmd.Context(), e.client, e.events, e.cmd.ErrOrStderr())
 	for i, o := range outcomes {
 		switch {
 		case o.status == nil:
@@ -188,7 +191,7 @@ func (e *emission) end(failed error) error {
 		err = e.flush()
 	}
 	if err == nil && e.rejected > 0 {
-		return refusedf("%d events rejected", e.rejected)
+		return refusedf("%s rejected", number(e.rejected, "event"))
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -135,7 +134,7 @@ func newEventsList() *cobra.Command {
 				}
 				return len(resp.Events), resp.NextPageToken, out.flush()
 			})
-			return errors.Join(err, out.close())
+			return finish(out, err)
 		}}
 	cmd.Flags().StringVar(&filter, "filter", "", "AIP-160 filter; empty: everything")
 	addLimit(cmd, &limit)
@@ -188,10 +187,10 @@ standard error how to resume.`,
 			}
 			t := &tail{client: audittrailv1.NewQueryServiceClient(conn), filter: filter, token: resume, limit: limit, out: out, note: cmd.ErrOrStderr()}
 			err = t.run(cmd.Context())
-			if t.token != "" {
+			if t.answered {
 				fmt.Fprintf(cmd.ErrOrStderr(), "resume with --resume %s\n", t.token)
 			}
-			return errors.Join(err, out.close())
+			return finish(out, err)
 		}}
 	cmd.Flags().StringVar(&filter, "filter", "", "AIP-160 filter; empty: everything")
 	cmd.Flags().StringVar(&resume, "resume", "", "where to go on, as an earlier tail said; empty: what is stored from now on")
@@ -208,6 +207,9 @@ type tail struct {
 	shown  int
 	out    printer[*audittrailv1.Event]
 	note   io.Writer
+
+	answered bool // the token is the server's, not only the user's
+	away     bool // the server, and that was said
 }
 
 // run follows until ctx ends, which is no error, or the limit is reached. It rides out a server that goes away once it has answered.
@@ -217,10 +219,13 @@ func (t *tail) run(ctx context.Context) error {
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return nil
-		case status.Code(err) != codes.Unavailable || t.token == "":
+		case status.Code(err) != codes.Unavailable || !t.answered:
 			return fmt.Errorf("tail events: %w", err)
 		}
-		fmt.Fprintf(t.note, "%s; connecting again\n", describe(err))
+		if !t.away { // once an outage, however long it is
+			t.away = true
+			fmt.Fprintf(t.note, "%s; connecting again\n", describe(err))
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -241,6 +246,7 @@ func (t *tail) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		t.answered, t.away = true, false
 		for _, e := range resp.Events {
 			if err := t.out.add(e); err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -127,8 +128,27 @@ func describeStatus(st *status.Status) string {
 		return strings.Join(fields, "; ")
 	}
 	text := fmt.Sprintf("%s (%s)", st.Message(), st.Code())
-	if st.Code() == codes.Unimplemented {
+	switch why, ours := noConnection(st); {
+	case ours:
+		return fmt.Sprintf("no answer from the server: %s; does it run (audittrail all), and is --addr its gRPC address?", why)
+	case st.Code() == codes.Unimplemented:
 		text += "; is this the address of another role?"
 	}
 	return text
+}
+
+// noConnection says whether a status is not a server's answer but gRPC's own word that it reaches none, and why.
+func noConnection(st *status.Status) (why string, ours bool) {
+	if st.Code() != codes.Unavailable {
+		return "", false
+	}
+	for _, prefix := range []string{`connection error: desc = `, "name resolver error: "} {
+		if why, ours = strings.CutPrefix(st.Message(), prefix); ours {
+			break
+		}
+	}
+	if text, err := strconv.Unquote(why); err == nil {
+		why = text
+	}
+	return strings.TrimPrefix(why, "transport: Error while dialing: "), ours
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -46,7 +45,7 @@ func newGaps() *cobra.Command {
 			}
 			return len(resp.Gaps), resp.NextPageToken, out.flush()
 		})
-		return errors.Join(err, out.close())
+		return finish(out, err)
 	}}
 	list.Flags().BoolVar(&open, "open", false, "only those that are still open")
 	addLimit(list, &limit)

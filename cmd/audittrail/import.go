@@ -61,7 +61,7 @@ only, and counted at the end. It remembers every id while it runs, about 60 byte
 			})
 			i.summary(cmd.OutOrStdout())
 			if err == nil && i.rejected > 0 {
-				return refusedf("%d records rejected", i.rejected)
+				return refusedf("%s rejected", number(i.rejected, "record"))
 			}
 			if err != nil && cmd.Context().Err() != nil {
 				return errors.New("interrupted; run the same import again to finish it")
@@ -79,6 +79,8 @@ type imported struct {
 	event  *audittrailv1.Event
 	notes  []string // fields that were shortened or left out, with why
 	err    error    // the record is no event
+
+	skipped bool // no record: a file of a directory that is no log file
 }
 
 func (r *imported) where() string { return fmt.Sprintf("%s, record %d", r.file, r.record) }
@@ -100,6 +102,9 @@ type importer struct {
 	before   int
 	rejected int
 	fields   map[string]int // shortened or left out, by field and why
+
+	skipped     int // files
+	skippedFile string
 }
 
 func newImporter(emitter audittrailv1.EmitterServiceClient, query audittrailv1.QueryServiceClient, notes io.Writer) *importer {
@@ -167,6 +172,12 @@ func (i *importer) run(ctx context.Context, read func(context.Context, func(*imp
 
 // admit counts a record and says whether it is to be sent: not what is no valid event, and not what came before in this import.
 func (i *importer) admit(r *imported) bool {
+	if r.skipped {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.skip(r)
+		return false
+	}
 	verdict, why := i.seen.judge(r)
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -182,6 +193,13 @@ func (i *importer) admit(r *imported) bool {
 	}
 	i.progress()
 	return verdict == isNew
+}
+
+// skip needs mu. One file is named for all.
+func (i *importer) skip(r *imported) {
+	if i.skipped++; i.skipped == 1 {
+		i.skippedFile = r.file
+	}
 }
 
 // reject needs mu.
@@ -216,7 +234,7 @@ func (i *importer) store(ctx context.Context, batch []*imported) error {
 	if len(events) == 0 {
 		return nil
 	}
-	outcomes, err := send(ctx, i.emitter, events)
+	outcomes, err := send(ctx, i.emitter, events, nil)
 	for at, o := range outcomes {
 		switch {
 		case o.status == nil && o.id != "":
@@ -265,6 +283,9 @@ func (i *importer) summary(out io.Writer) {
 	defer i.mu.Unlock()
 	if i.live {
 		fmt.Fprint(i.notes, "\r\x1b[K")
+	}
+	if i.skipped > 0 {
+		fmt.Fprintf(out, "%s without a list of records left out, such as %s\n", number(i.skipped, "file"), printable(i.skippedFile))
 	}
 	names := make([]string, 0, len(i.fields))
 	for name := range i.fields {

@@ -80,7 +80,7 @@ func readLogFile(file logFile, yield func(*imported) error) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case errors.Is(err, cloudtrail.ErrNoRecords) && !file.named:
-			return nil // a digest file
+			return yield(&imported{file: file.path, skipped: true}) // a digest file, say
 		case err != nil:
 			return yield(&imported{file: file.path, record: reader.Records() + 1, err: err})
 		}

@@ -174,7 +174,7 @@ func dataDir(t *testing.T) string {
 func TestAllKeepsEverythingThroughAKill(t *testing.T) {
 	dir := dataDir(t)
 	p, addr := startAll(t, dir)
-	for _, want := range []string{"For development", "  HTTP ", "  Kafka ", "  PostgreSQL ", "  Data ", "  audittrail demo"} {
+	for _, want := range []string{"For development", "  HTTP ", "  Kafka ", "  PostgreSQL ", "  Data ", " demo --rate 20"} {
 		p.await(t, want)
 	}
 	command(t, "", "demo", "--rate", "2000", "--events", "1500", "--addr", addr).mustBe(t, exitOK)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -62,6 +63,23 @@ func newPrinter[T proto.Message](cmd *cobra.Command, alone bool, columns []colum
 	default:
 		return &tablePrinter[T]{out: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0), columns: columns}, nil
 	}
+}
+
+// finish ends the output of a command that ended with err. After an error, that nothing was shown does not mean that there is nothing.
+func finish[T proto.Message](p printer[T], err error) error {
+	shown := 1
+	switch p := p.(type) {
+	case *tablePrinter[T]:
+		shown = p.n
+	case *jsonPrinter[T]:
+		shown = p.n
+	case *yamlPrinter[T]:
+		shown = p.n
+	}
+	if err != nil && shown == 0 {
+		return err
+	}
+	return errors.Join(err, p.close())
 }
 
 func titles[T proto.Message](columns []column[T]) []string {
@@ -238,6 +256,14 @@ func cell(s string) string {
 		return s
 	}
 	return string([]rune(s)[:cellWidth-1]) + "…"
+}
+
+// number is a count of things as people write it.
+func number(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func printable(s string) string {

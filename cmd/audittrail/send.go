@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -42,8 +43,8 @@ type outcome struct {
 }
 
 // send records events of one request and tries again what may be tried again, for sendTimeout. It returns one outcome an event, and an error
-// only when some could not be tried to the end: those have a retryable status.
-func send(ctx context.Context, client audittrailv1.EmitterServiceClient, events []*audittrailv1.Event) ([]outcome, error) {
+// only when some could not be tried to the end: those have a retryable status. It says to notes, once, that it tries again and why; nil: it does not.
+func send(ctx context.Context, client audittrailv1.EmitterServiceClient, events []*audittrailv1.Event, notes io.Writer) ([]outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	outcomes := make([]outcome, len(events))
@@ -89,9 +90,13 @@ func send(ctx context.Context, client audittrailv1.EmitterServiceClient, events 
 		if open = again; len(open) == 0 {
 			return outcomes, nil
 		}
+		if notes != nil && ctx.Err() == nil {
+			fmt.Fprintf(notes, "trying again for %s: %s\n", sendTimeout, describeStatus(outcomes[open[0]].status))
+			notes = nil
+		}
 		select {
 		case <-ctx.Done():
-			return outcomes, unavailableError{fmt.Errorf("%d events not acknowledged: %s", len(open), outcomes[open[0]].status.Message())}
+			return outcomes, unavailableError{fmt.Errorf("%s not acknowledged: %s", number(len(open), "event"), describeStatus(outcomes[open[0]].status))}
 		case <-time.After(wait):
 		}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -60,7 +59,7 @@ func newSourcesList() *cobra.Command {
 			}
 			return len(resp.Sources), resp.NextPageToken, out.flush()
 		})
-		return errors.Join(err, out.close())
+		return finish(out, err)
 	}}
 	cmd.Flags().StringVar(&prefix, "prefix", "", "only this path and what is below it")
 	addLimit(cmd, &limit)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -63,11 +64,20 @@ func (a *all) greeting(srv *serve.Server) string {
 	if srv.GRPCAddr() != defaultAddr {
 		addr = " --addr " + srv.GRPCAddr()
 	}
-	fmt.Fprintf(&b, "  audittrail demo --rate 20%s\n", addr)
-	fmt.Fprintf(&b, "  audittrail events list --limit 10 --filter 'outcome=denied'%s\n", addr)
-	fmt.Fprintf(&b, "  audittrail status%s\n", addr)
+	me := calledAs()
+	fmt.Fprintf(&b, "  %s demo --rate 20%s\n", me, addr)
+	fmt.Fprintf(&b, "  %s events list --limit 10 --filter 'outcome=denied'%s\n", me, addr)
+	fmt.Fprintf(&b, "  %s status%s\n", me, addr)
 	fmt.Fprintf(&b, "\nCtrl-C stops it in order; what was acknowledged stays.\n\n")
 	return b.String()
+}
+
+// calledAs is how this program was called, to be copied into another shell in the same directory.
+func calledAs() string {
+	if name := os.Args[0]; !strings.ContainsAny(name, " '\"\\$") {
+		return name
+	}
+	return "audittrail"
 }
 
 func (a *all) oneCopy() string {

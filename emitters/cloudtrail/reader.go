@@ -148,8 +148,8 @@ func (r *Reader) delimiter(want json.Delim) error {
 
 // unexpected makes the end of the file an error where it is one.
 func unexpected(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("the file is cut off: %w", io.ErrUnexpectedEOF)
 	}
 	return err
 }
