@@ -45,8 +45,9 @@ func (s *Server) newHTTPServer() *http.Server {
 	}
 }
 
-// newGatewayMux speaks proto3 JSON. An unknown field is an error: a misspelt name would lose what was to be recorded.
+// newGatewayMux speaks proto3 JSON. An unknown field or parameter is an error: a misspelt name would lose what was to be recorded or asked.
 func newGatewayMux() *runtime.ServeMux {
+	beStrict()
 	return runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{
 			MarshalOptions:   protojson.MarshalOptions{},

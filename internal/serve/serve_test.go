@@ -161,6 +161,25 @@ func TestWebPagesCannotReachTheServer(t *testing.T) {
 	}
 }
 
+func TestAMisspeltParameterIsNoEmptyFilter(t *testing.T) {
+	r := start(t, Config{}, always)
+	for path, want := range map[string]int{
+		"/v1/events?filter=x&pageSize=3": 501, // the service here does not list: it was asked
+		"/v1/events?page_size=3":         501,
+		"/v1/events?fliter=x":            400,
+		"/v1/events?filter=x&limit=3":    400,
+		"/v1/events?filter.x=y":          400,
+	} {
+		resp, body := r.do(t, http.MethodGet, path, "", nil)
+		if resp.StatusCode != want {
+			t.Errorf("%s: status %d, want %d: %s", path, resp.StatusCode, want, body)
+		}
+	}
+	if _, body := r.do(t, http.MethodGet, "/v1/events?fliter=x", "", nil); !strings.Contains(body, "fliter") {
+		t.Errorf("the parameter is not named: %s", body)
+	}
+}
+
 func TestErrorsSayWhetherToRetry(t *testing.T) {
 	r := start(t, Config{}, always)
 	for name, tt := range map[string]struct {
