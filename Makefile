@@ -20,8 +20,8 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
 
 .PHONY: run
-run: ## Run the whole system in one process, with its data in ./data
-	go run -ldflags "-X main.version=$(VERSION)" ./cmd/audittrail all
+run: build ## Run the whole system in one process, with its data in ./data; ARGS="--grpc-listen 127.0.0.1:0" adds flags
+	exec bin/audittrail all $(ARGS)
 
 .PHONY: build
 build: ## Build bin/audittrail
