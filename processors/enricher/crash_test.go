@@ -19,7 +19,7 @@ import (
 
 // TestRandomCrashes runs the real decider, store and snapshots against a simulated Kafka, with everything that may go wrong:
 // crashes that lose any suffix of the sends to each topic, zombies that go on beside their successor, eviction, compaction,
-// old snapshots. At the end a sink in miniature must have every id exactly once, every drop must name a covered slot, and the
+// old snapshots, memory of earlier sessions. At the end a sink in miniature must have every id exactly once, every drop must name a covered slot, and the
 // table must have counted every event once (R3 to R8). The same as the model of the rules, but with the code.
 func TestRandomCrashes(t *testing.T) {
 	for seed := range uint64(120) {
@@ -45,6 +45,7 @@ type sim struct {
 	metrics   *metrics
 	live      *member
 	dead      []*member // zombies
+	cached    []*store  // of sessions that ended while their process lives on; it may get the partition back
 
 	noZombies, noCompaction       bool
 	crashes, zombies, compactions int
@@ -117,6 +118,10 @@ func (s *sim) run() {
 			s.save()
 		case 21:
 			s.crashes++
+			if s.r.IntN(2) == 0 {
+				_ = s.live.store.Close()
+				s.cached = append(s.cached, s.live.store)
+			}
 			s.start()
 		case 22:
 			if !s.noZombies {
@@ -149,15 +154,7 @@ func (s *sim) run() {
 
 // start makes a new enricher, as positions, goka and recovered do.
 func (s *sim) start() {
-	config := Config{Window: time.Hour, WindowMaxIDs: 6 + s.r.IntN(20)}
-	st := newStore(0, config, zerolog.Nop(), s.metrics)
-	if s.snapshot != nil && s.r.IntN(2) == 0 {
-		if err := st.read(newSnapshotReader(bytes.NewReader(s.snapshot))); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	st.ids = testTopics
-	st.life.loaded = true
+	st := s.newStore()
 	_ = st.Open()
 	for i := st.offset + 1; i < int64(len(s.changelog)); i++ {
 		if v := s.changelog[i]; v.key != "" {
@@ -173,6 +170,26 @@ func (s *sim) start() {
 	}
 	s.live = &member{position: s.commit, done: s.commit, lane: lane{store: st, next: s.commit, logStart: func() (int64, error) { return 0, nil },
 		decider: decider{topicID: testTopics.events, partitions: 1, maxFuture: time.Hour}}}
+}
+
+// newStore is what stores.prepare makes ready: what is still in memory, however old, a snapshot, or nothing.
+func (s *sim) newStore() *store {
+	if n := len(s.cached); n > 0 && s.r.IntN(2) == 0 {
+		i := s.r.IntN(n)
+		st := s.cached[i]
+		s.cached = append(s.cached[:i], s.cached[i+1:]...)
+		return st
+	}
+	config := Config{Window: time.Hour, WindowMaxIDs: 6 + s.r.IntN(20)}
+	st := newStore(0, config, zerolog.Nop(), s.metrics)
+	if s.snapshot != nil && s.r.IntN(2) == 0 {
+		if err := st.read(newSnapshotReader(bytes.NewReader(s.snapshot))); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	st.ids = testTopics
+	st.life.loaded = true
+	return st
 }
 
 // process is what Enricher.process does.
