@@ -86,6 +86,10 @@ func TestWithoutAServerItSaysWhatToDo(t *testing.T) {
 			t.Errorf("%v: %s%s", args, r.out, r.errors)
 		}
 	}
+	r := command(t, "", "status", "--wait", "--timeout", "300ms", "--addr", addr).mustBe(t, exitUnavailable)
+	if strings.Contains(r.errors, "not everything is stored") {
+		t.Errorf("status --wait of a server that never answered: %s", r.errors)
+	}
 	if text := describeStatus(status.New(codes.Unavailable, "the broker does not answer")); strings.Contains(text, "does it run") {
 		t.Errorf("a server's own answer: %s", text)
 	}

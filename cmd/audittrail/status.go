@@ -71,6 +71,9 @@ func awaitStored(ctx context.Context, client audittrailv1.AdminServiceClient, ti
 		}
 		select {
 		case <-ctx.Done():
+			if last == nil && err != nil {
+				return nil, unavailableError{err} // whether everything is stored is not known
+			}
 			return last, unavailableError{errors.Join(errors.New("not everything is stored yet"), err)}
 		case <-time.After(100 * time.Millisecond):
 		}
