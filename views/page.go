@@ -23,7 +23,7 @@ const (
 )
 
 // errToken says that a token is not one of ours, or belongs to another request.
-var errToken = errors.New("not a token of this request; expected the token of its last response, with the same filter and principal")
+var errToken = errors.New("is no token of this request; expected the token of its last response, with the same filter and principal")
 
 const (
 	tokenVersion = 1

@@ -110,7 +110,8 @@ func newEventsList() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List events, newest first", Args: noArgs,
 		Long: `Lists events, newest first. The filter is AIP-160, for example:
   source:"acme/*" AND outcome=denied
-  actor.id="alice" AND action:"user.*" AND occurred_at>="2026-01-01T00:00:00Z"`,
+  actor.id="alice" AND action:"user.*" AND occurred_at>="2026-01-01T00:00:00Z"
+actor.id is the whole id, which -o json shows; the table shows an actor's name where there is one.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conn, err := connect(cmd)
 			if err != nil {

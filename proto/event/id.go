@@ -55,11 +55,11 @@ func LowerBound(t time.Time) ID {
 // ParseID reads the canonical text form.
 func ParseID(s string) (ID, error) {
 	if len(s) != 36 { // the library also takes urn:, braces and the form without hyphens
-		return ID{}, fmt.Errorf("id %q: want a UUID of 36 characters", clip(s, 48))
+		return ID{}, fmt.Errorf("%q is not a UUID of 36 characters", clip(s, 48))
 	}
 	u, err := uuid.Parse(s)
 	if err != nil {
-		return ID{}, fmt.Errorf("id %q: not a UUID", clip(s, 48))
+		return ID{}, fmt.Errorf("%q is not a UUID", clip(s, 48))
 	}
 	return ID(u), nil
 }
