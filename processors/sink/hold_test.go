@@ -86,7 +86,8 @@ type ending struct {
 }
 
 // store stores the items in batches of the given size, holding what plan holds, and at last everything.
-func storeAll(t *testing.T, logs [][]*item, perBatch func() int) (ends []ending, tails int) {
+// starts are the starts of the input log as they are read for an item; 0 otherwise.
+func storeAll(t *testing.T, logs [][]*item, starts map[*item]int64, perBatch func() int) (ends []ending, tails int) {
 	t.Helper()
 	m := newMemory(t)
 	heads := make([]*head, len(logs))
@@ -115,7 +116,7 @@ func storeAll(t *testing.T, logs [][]*item, perBatch func() int) (ends []ending,
 				it.arrived = time.Now().Add(-holdFor)
 			}
 			if h := heads[it.partition]; it.offset >= h.position {
-				h.fold(it, 0, &b.log(h).folded)
+				h.fold(it, starts[it], &b.log(h).folded)
 			}
 		}
 		for _, l := range b.logs {
@@ -147,8 +148,8 @@ func TestBatchesDoNotShowInTheLog(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		logs := [][]*item{loadOf(t, rng, 0, 120), loadOf(t, rng, 1, 80), loadOf(t, rng, 2, 30)}
 		one, many := func() int { return 1 }, func() int { return 4 + rng.IntN(8) }
-		want, tails := storeAll(t, logs, one)
-		have, fewer := storeAll(t, logs, many)
+		want, tails := storeAll(t, logs, nil, one)
+		have, fewer := storeAll(t, logs, nil, many)
 		if !slices.Equal(have, want) {
 			t.Errorf("seed %d: in large batches\n%+v\none by one\n%+v", seed, have, want)
 		}
@@ -158,5 +159,28 @@ func TestBatchesDoNotShowInTheLog(t *testing.T) {
 		if fewer > tails/4 {
 			t.Errorf("seed %d: %d rows in the tail (one by one: %d): nothing was held back", seed, fewer, tails)
 		}
+	}
+}
+
+// TestLateFillsAreNotHeld: the ledger forgets a gap when it is filled, so what fills it must be stored with that (R12).
+func TestLateFillsAreNotHeld(t *testing.T) {
+	var items []*item
+	for i, m := range []int64{2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 1, 0} {
+		o := newOutput(slot{m, 0}, slot{m + 1, 0})
+		for e := range uint32(100) {
+			o.Records = append(o.Records, testRecord(e, testEvent(fmt.Sprintf("K%d-%d", m, e))))
+		}
+		it, err := newItem(0, int64(i), stream.EncodeRecords(o))
+		if err != nil || it.output == nil {
+			t.Fatal(err, it.malformed)
+		}
+		items = append(items, it)
+	}
+	starts := map[*item]int64{items[0]: 2} // messages 0 and 1 are lost, but for what was read of them before
+	one, all := func() int { return 1 }, func() int { return len(items) }
+	want, _ := storeAll(t, [][]*item{items}, starts, one)
+	have, _ := storeAll(t, [][]*item{items}, starts, all)
+	if !slices.Equal(have, want) || want[0].records != 1400 || want[0].size != 1401 {
+		t.Errorf("at once\n%+v\none by one\n%+v", have, want)
 	}
 }
