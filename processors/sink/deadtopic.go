@@ -15,16 +15,28 @@ import (
 // deadTopic writes to audit-deadletters, with a producer of its own, made when first needed: callbacks and goka know nothing of it.
 type deadTopic struct {
 	settings stream.Settings
+	turn     chan struct{} // holds a value while a send runs, also one that was given up
 
 	mu       sync.Mutex
 	producer sarama.SyncProducer
 	closed   bool
 }
 
-// send returns when all messages are acknowledged. When ctx ends before, it returns; what was sent by then may arrive.
+func newDeadTopic(settings stream.Settings) *deadTopic {
+	return &deadTopic{settings: settings, turn: make(chan struct{}, 1)}
+}
+
+// send returns when all messages are acknowledged. When ctx ends before, it returns; what was sent by then may arrive, and the next send waits for it:
+// the same dead letters come again with each try to store their batch, and must not pile up in a producer that retries for minutes.
 func (d *deadTopic) send(ctx context.Context, messages []*sarama.ProducerMessage) error {
+	select {
+	case d.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("send to %s: an earlier send goes on: %w", stream.DeadLetters, context.Cause(ctx))
+	}
 	done := make(chan error, 1)
 	go func() {
+		defer func() { <-d.turn }()
 		p, err := d.get()
 		if err == nil {
 			if err = p.SendMessages(messages); err != nil {

@@ -18,7 +18,7 @@
 //   - An id is stored once; the same id with other content is a dead letter at its place in the log (R16).
 //   - The log is a function of audit-records: batches, retries and restarts do not change its entries. (Days of segments and the numbers of
 //     sources and actions are not part of it.)
-//   - Memory is bounded: some 3 × BatchBytes and the open bundles.
+//   - Memory is bounded: some 3 × BatchBytes of messages, which take three times as much once decoded when events are small, and the open bundles.
 //
 // It does not judge events (the enricher does), and it does not ask for refills: when R21 would need one it alerts, and names the slot in the
 // metadata of its group's commit.

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
@@ -354,5 +356,44 @@ func TestDeadLettersAreAckedBeforeCommit(t *testing.T) {
 	awaitNext(t, s, 0, slot{1, 0})
 	if d := k.deadLetters(1); d[0].Reason != "INVALID_EVENT" {
 		t.Error(d[0].Reason)
+	}
+}
+
+// TestDeadLettersDoNotPileUp: a send that was given up goes on in its producer, and the next one waits for it.
+func TestDeadLettersDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	k := startKafka(t)
+	var blocked atomic.Bool
+	blocked.Store(true)
+	k.cluster.ControlKey(kmsg.Produce.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+		k.cluster.KeepControl()
+		return nil, errors.New("blocked by the test"), blocked.Load()
+	})
+	d := newDeadTopic(k.settings())
+	letter := func() []*sarama.ProducerMessage {
+		return []*sarama.ProducerMessage{{Topic: stream.DeadLetters, Key: sarama.StringEncoder("acme/api"), Value: sarama.StringEncoder("x")}}
+	}
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if err := d.send(ctx, letter()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		cancel()
+	}
+	blocked.Store(false)
+	if err := d.send(t.Context(), letter()); err != nil {
+		t.Error(err)
+	}
+	end, err := k.admin.ListEndOffsets(t.Context(), stream.DeadLetters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int64
+	end.Each(func(o kadm.ListedOffset) { n += o.Offset })
+	if n != 2 {
+		t.Errorf("the topic has %d messages, want the first and the last one", n)
+	}
+	if err := d.close(); err != nil {
+		t.Error(err)
 	}
 }

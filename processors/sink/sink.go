@@ -26,7 +26,7 @@ type Sink struct {
 	goka    stream.Goka
 	wrapper *group.Wrapper
 	store   *store
-	dead    deadTopic
+	dead    *deadTopic
 
 	current atomic.Pointer[batcher] // of the session that runs, or of the last one
 
@@ -41,7 +41,7 @@ func New(cfg Config, log zerolog.Logger, registerer prometheus.Registerer) (*Sin
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
-	s := &Sink{cfg: cfg.withDefaults(), log: log.With().Str("role", "sink").Logger(), dead: deadTopic{settings: cfg.Kafka}}
+	s := &Sink{cfg: cfg.withDefaults(), log: log.With().Str("role", "sink").Logger(), dead: newDeadTopic(cfg.Kafka)}
 	s.goka = stream.Goka{Settings: cfg.Kafka, Log: s.log}
 	var err error
 	if s.metrics, err = newMetrics(registerer); err != nil {
