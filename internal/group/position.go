@@ -38,9 +38,9 @@ func (e *OutOfLogError) Error() string {
 // ErrStarted is returned by SetPosition after Positions returned.
 var ErrStarted = errors.New("session has started: positions are fixed")
 
-// LogRange asks the leader of a partition, claimed or not, for its log's start and end. It blocks for some seconds at
-// most (the network time-outs of the settings, a few tries); it uses connections of its own, so it does not wait behind a
-// fetch.
+// LogRange asks the leader of a partition, claimed or not, for its log's start and end. It usually takes milliseconds; while a leader moves some
+// seconds; and with a broker that hangs one network time-out of the settings for each of a few tries, but one only once the session is over. It uses
+// connections of its own, so it does not wait behind a fetch.
 func (s *Session) LogRange(topic string, partition int32) (LogRange, error) {
 	var r LogRange
 	err := s.kafka.try(s.ctx, func(c sarama.Client) (err error) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/lovoo/goka"
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,12 +44,9 @@ func New(c Config, log zerolog.Logger, r prometheus.Registerer) (*Enricher, erro
 	}
 	log = log.With().Str("role", "enricher").Logger()
 	e := &Enricher{config: c, log: log, metrics: m, stores: newStores(c, log, m)}
-	settings := stream.GroupConfig(c.Kafka, c.Group)
-	// Added to every stall; sarama waits 2 s.
-	settings.Consumer.Group.Rebalance.Retry.Backoff = 200 * time.Millisecond
 	e.group, err = group.New(group.Config{
 		Group:      string(stream.EnricherGroup),
-		Settings:   settings,
+		Settings:   stream.GroupConfig(c.Kafka, c.Group),
 		Log:        log,
 		Registerer: r,
 		Positions:  e.positions,

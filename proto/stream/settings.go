@@ -156,7 +156,6 @@ func GroupConfig(s Settings, t GroupTuning) *sarama.Config {
 	// Sarama's 2 s between tries to join would be a stall of its own.
 	c.Consumer.Group.Rebalance.Retry.Backoff = 200 * time.Millisecond
 	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{goka.CopartitioningStrategy}
-	c.Consumer.Group.Rebalance.Retry.Backoff = 200 * time.Millisecond // part of every stall that needs a retry; 2 s by default
 	c.Consumer.Group.InstanceId = t.InstanceID
 	c.ChannelBufferSize = GroupBufferedMessages
 	c.Consumer.Offsets.AutoCommit.Enable = true
