@@ -88,6 +88,7 @@ func newCluster(ctx context.Context, dir, java, lib string, opts Options) (*Clus
 	}
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
+	id[0] &= 0x7f           // else one id in 64 begins with "-", which the tool takes for an option
 	clusterID := base64.RawURLEncoding.EncodeToString(id[:])
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range c.nodes {
