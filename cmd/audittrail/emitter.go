@@ -15,6 +15,7 @@ func newEmitter() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		defer gcHeadroom(emitterHeadroom)()
 		emitter, err := p.newEmitterServer()
 		if err != nil {
 			return err
