@@ -60,6 +60,8 @@ func (t *test) match(e *audittrailv1.Event) bool {
 		return t.matchText(e.GetActor().GetId())
 	case fieldActorType:
 		return t.matchText(e.GetActor().GetType())
+	case fieldActorName:
+		return t.matchText(e.GetActor().GetName())
 	case fieldAction:
 		return t.matchText(e.GetAction())
 	case fieldTraceID:

@@ -15,6 +15,7 @@ const (
 	fieldSource field = iota
 	fieldActorID
 	fieldActorType
+	fieldActorName
 	fieldAction
 	fieldKind
 	fieldOutcome
@@ -28,6 +29,7 @@ const (
 var fields = map[string]field{
 	"source":           fieldSource,
 	"actor.id":         fieldActorID,
+	"actor.name":       fieldActorName,
 	"actor.type":       fieldActorType,
 	"action":           fieldAction,
 	"kind":             fieldKind,

@@ -19,7 +19,7 @@ var sample = &audittrailv1.Event{
 	Action:     "invoice.pay",
 	Kind:       audittrailv1.ActionKind_ACTION_KIND_UPDATE,
 	Outcome:    audittrailv1.Outcome_OUTCOME_DENIED,
-	Actor:      &audittrailv1.Actor{Id: `o"hara\`, Type: "user"},
+	Actor:      &audittrailv1.Actor{Id: `o"hara\`, Type: "user", Name: "Scarlett"},
 	Resources:  []*audittrailv1.Resource{{Type: "invoice", Id: "inv-1"}, {Type: "bucket", Id: "arn:aws:s3:::b/*"}},
 	Context:    &audittrailv1.Context{TraceId: "4bf92f35"},
 }
@@ -50,6 +50,8 @@ func TestFilterAccepts(t *testing.T) {
 		`actor.id = 'o"hara\\'`:             true,
 		`actor.type = user`:                 true,
 		`actor.type:"*"`:                    true,
+		`actor.name = Scarlett`:             true,
+		`actor.name:"scar*"`:                false,
 		`context.trace_id:"4bf*"`:           true,
 		`context.trace_id != "4bf92f35"`:    false,
 		`resources.id = "arn:aws:s3:::b/*"`: true, // = takes the star as it is

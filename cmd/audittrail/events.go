@@ -111,7 +111,7 @@ func newEventsList() *cobra.Command {
 		Long: `Lists events, newest first. The filter is AIP-160, for example:
   source:"acme/*" AND outcome=denied
   actor.id="alice" AND action:"user.*" AND occurred_at>="2026-01-01T00:00:00Z"
-actor.id is the whole id, which -o json shows; the table shows an actor's name where there is one.`,
+The table shows an actor's name where there is one (actor.name), else its id (actor.id); -o json shows both.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conn, err := connect(cmd)
 			if err != nil {

@@ -15,6 +15,7 @@ var (
 	Sources       = []string{"acme", "acme/payments/api", "acme/payments/batch", "acme/payroll", "acme-test/web", "other/auth", "other"}
 	ActorIDs      = []string{"", "alice", "alic", "bob", "carol@example.com", "ünïcode \"quoted\" \\ back"}
 	ActorTypes    = []string{"", "user", "service"}
+	ActorNames    = []string{"", "Alice", "Ali", "Bob"}
 	Actions       = []string{"user.login", "user.logout", "user", "users.list", "invoice.create", "invoice.pay"}
 	ResourceTypes = []string{"", "invoice", "bucket"}
 	ResourceIDs   = []string{"", "inv-1", "inv-2", "arn:aws:s3:::b/*", "arn:aws:s3:::b/key"}
@@ -62,7 +63,7 @@ func (g *Generator) Event() *audittrailv1.Event {
 		Attributes:     map[string]string{"n": fmt.Sprint(g.n), "b": "2", "a": "1"},
 	}
 	if g.IntN(4) > 0 {
-		e.Actor = &audittrailv1.Actor{Id: g.Pick(ActorIDs), Type: g.Pick(ActorTypes)}
+		e.Actor = &audittrailv1.Actor{Id: g.Pick(ActorIDs), Type: g.Pick(ActorTypes), Name: g.Pick(ActorNames)}
 	}
 	for range g.IntN(3) {
 		e.Resources = append(e.Resources, &audittrailv1.Resource{Type: g.Pick(ResourceTypes), Id: g.Pick(ResourceIDs)})
@@ -105,7 +106,7 @@ func (g *Generator) Filter(depth int) string {
 		}
 		return fmt.Sprintf("%s%s%s", field, operator, quote(word))
 	}
-	switch g.IntN(10) {
+	switch g.IntN(11) {
 	case 0:
 		return text("source", Sources)
 	case 1:
@@ -120,6 +121,8 @@ func (g *Generator) Filter(depth int) string {
 		return text("resources.id", ResourceIDs)
 	case 6:
 		return text("context.trace_id", TraceIDs)
+	case 9:
+		return text("actor.name", ActorNames)
 	case 7:
 		return "kind = " + g.Pick([]string{"create", "READ", "ACTION_KIND_UPDATE", "other"})
 	case 8:

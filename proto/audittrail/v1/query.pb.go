@@ -216,9 +216,9 @@ type ListEventsRequest struct {
 	// The `next_page_token` of the page before; filter and principal must be the same.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// An AIP-160 filter, at most 8 KiB, over `source` (`source:"acme/*"` for a prefix), `actor.id`,
-	// `actor.type`, `action` (`action:"user.*"` for a prefix), `kind`, `outcome`, `resources.type`,
-	// `resources.id`, `occurred_at` and `context.trace_id`, with AND, OR, NOT and parentheses. Empty:
-	// everything.
+	// `actor.name`, `actor.type`, `action` (`action:"user.*"` for a prefix), `kind`, `outcome`,
+	// `resources.type`, `resources.id`, `occurred_at` and `context.trace_id`, with AND, OR, NOT and
+	// parentheses. Empty: everything.
 	Filter        string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
