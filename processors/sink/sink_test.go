@@ -247,6 +247,32 @@ func TestGapIsDeclaredAndFilledLate(t *testing.T) {
 	waitFor(t, "the alert ends", func() bool { return r.metric("gaps_total") == 1 && r.metric("input_expired") == 0 })
 }
 
+// TestGapIsSeenWhenTheEndIsKnown is R13: the start of the input log is read for each output that leaves slots out, also when an earlier question told
+// an end beyond it.
+func TestGapIsSeenWhenTheEndIsKnown(t *testing.T) {
+	t.Parallel()
+	k, dsn := startKafka(t), writerDSN(t, embeddedtest.Postgres(t))
+	s := observer(t, dsn)
+	startSink(t, k, dsn)
+	k.input(0, 10)
+	k.outputs(0, "0.0-1.0: A")
+	awaitNext(t, s, 0, slot{1, 0})
+	k.expire(stream.Events, 0, 5)
+	k.outputs(0, "5.0-6.0: B")
+	awaitNext(t, s, 0, slot{6, 0})
+	if have, want := logNames(t, s, 0), "A gap(1.0-5.0) B"; have != want {
+		t.Errorf("%s, want %s", have, want)
+	}
+}
+
+// TestClosedQueue: what comes when the batcher has ended is refused; else nobody would finish it, and goka would wait for it.
+func TestClosedQueue(t *testing.T) {
+	q := newQueue(1000)
+	if !q.put(t.Context(), &item{}) || len(q.close()) != 1 || q.put(t.Context(), &item{}) {
+		t.Error("taken after the end")
+	}
+}
+
 // TestRefusals: what trying again cannot mend stops the sink, with what to do (R10, R15, R18, versions).
 func TestRefusals(t *testing.T) {
 	t.Parallel()
