@@ -22,7 +22,7 @@ const (
 // Config holds the tunables of the emitter. A zero field takes its default.
 type Config struct {
 	// MaxInFlightBytes bounds the events that are accepted but not yet resolved by the producer, with EventOverhead each. Beyond it
-	// events are refused with RESOURCE_EXHAUSTED. The process needs about three times as much memory, and 64 MiB. Default 64 MiB, at least 1 MiB.
+	// events are refused with RESOURCE_EXHAUSTED. The process needs about three times as much memory, and 24 MiB. Default 64 MiB, at least 1 MiB.
 	MaxInFlightBytes int64
 	// MaxFuture is how far occurred_at may lie after the time of receipt. Default 5 min, 1 s to 24 h.
 	MaxFuture time.Duration

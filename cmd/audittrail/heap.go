@@ -9,7 +9,7 @@ import (
 
 // emitterHeadroom is the garbage that an emitter may have more than the collector would let it. Its live heap is a few MiB while it
 // allocates some KiB an event, so that the collector took about a sixth of its CPU, a hundred times a second.
-const emitterHeadroom = 64 << 20
+const emitterHeadroom = 24 << 20
 
 // gcHeadroom lets the garbage collector wait for about n bytes more, whatever the live heap is, until release is called. It allocates
 // memory that is never touched, so none of it is resident: the collector runs when the heap has doubled, and this counts. A
