@@ -3,7 +3,7 @@ package serve
 import (
 	"context"
 	"encoding/json"
-	"log"
+	"log" //nolint:depguard // http.Server reports its errors to no other logger; this one writes to the injected
 	"net/http"
 	"net/http/pprof"
 	"strconv"

@@ -39,7 +39,7 @@ func (r *rig) profiles(ctx context.Context, lasting time.Duration) (wait func() 
 	return func() error {
 		pprof.StopCPUProfile()
 		wg.Wait()
-		return errors.Join(append(errs, own.Close())...)
+		return errors.Join(errors.Join(errs...), own.Close())
 	}, nil
 }
 
