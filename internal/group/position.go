@@ -59,18 +59,29 @@ func (s *Session) LogRange(topic string, partition int32) (LogRange, error) {
 // Committed returns the group's commit for a claimed partition as it was when the session began, and whether there is
 // one. What this session commits later does not change it.
 func (s *Session) Committed(topic string, partition int32) (offset int64, ok bool, err error) {
+	c, ok, err := s.commit(topic, partition)
+	return c.offset, ok, err
+}
+
+// CommittedMetadata returns what stands beside the commit that Committed returns; "" when there is none.
+func (s *Session) CommittedMetadata(topic string, partition int32) (string, error) {
+	c, _, err := s.commit(topic, partition)
+	return c.metadata, err
+}
+
+func (s *Session) commit(topic string, partition int32) (c commit, ok bool, err error) {
 	if s.tracker(topic, partition) == nil {
-		return 0, false, fmt.Errorf("read commit: %s/%d is not claimed", topic, partition)
+		return commit{}, false, fmt.Errorf("read commit: %s/%d is not claimed", topic, partition)
 	}
 	s.committedMu.Lock()
 	defer s.committedMu.Unlock()
 	if s.committed == nil {
 		if s.committed, err = s.kafka.commits(s.ctx, s.inner.Claims()); err != nil {
-			return 0, false, fmt.Errorf("read commit %s/%d: %w", topic, partition, err)
+			return commit{}, false, fmt.Errorf("read commit %s/%d: %w", topic, partition, err)
 		}
 	}
-	offset, ok = s.committed[Claim{topic, partition}]
-	return offset, ok, nil
+	c, ok = s.committed[Claim{topic, partition}]
+	return c, ok, nil
 }
 
 // SetPosition makes the session start a claimed partition exactly at offset n, in either direction, and makes n the
@@ -157,8 +168,14 @@ func (p *positions) try(ctx context.Context, ask func(sarama.Client) error) erro
 	}
 }
 
-func (p *positions) commits(ctx context.Context, claims map[string][]int32) (map[Claim]int64, error) {
-	found := make(map[Claim]int64)
+// commit is what the group has committed on a partition.
+type commit struct {
+	offset   int64
+	metadata string
+}
+
+func (p *positions) commits(ctx context.Context, claims map[string][]int32) (map[Claim]commit, error) {
+	found := make(map[Claim]commit)
 	err := p.try(ctx, func(c sarama.Client) error {
 		coordinator, err := c.Coordinator(p.group)
 		if err != nil {
@@ -182,7 +199,7 @@ func (p *positions) commits(ctx context.Context, claims map[string][]int32) (map
 				case block.Err != sarama.ErrNoError:
 					return errors.Join(block.Err, c.RefreshCoordinator(p.group))
 				case block.Offset >= 0:
-					found[Claim{topic, partition}] = block.Offset
+					found[Claim{topic, partition}] = commit{block.Offset, block.Metadata}
 				}
 			}
 		}

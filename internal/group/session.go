@@ -44,7 +44,7 @@ type Session struct {
 	over      chan time.Time // when the context ended; one value
 
 	committedMu sync.Mutex
-	committed   map[Claim]int64 // nil until fetched
+	committed   map[Claim]commit // nil until fetched
 }
 
 type sessionKey struct{}

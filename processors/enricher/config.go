@@ -28,6 +28,8 @@ type Config struct {
 	// MaxFuture is how far occurred_at may lie after the broker's time of append, beyond what the emitter allows for: a minute is
 	// added for the difference of the clocks. Default 5 min.
 	MaxFuture time.Duration
+	// RefillInterval is how often requests for a refill are looked for: 10 ms or more, default 2 s.
+	RefillInterval time.Duration
 }
 
 // clockDifference is allowed between the clock of an emitter, which has validated the event, and the broker's.
@@ -45,6 +47,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxFuture == 0 {
 		c.MaxFuture = event.DefaultMaxFuture
+	}
+	if c.RefillInterval == 0 {
+		c.RefillInterval = 2 * time.Second
 	}
 	return c
 }
@@ -67,6 +72,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxFuture < 0 {
 		errs = append(errs, fmt.Errorf("enricher.max_future: %s is negative", c.MaxFuture))
+	}
+	if c.RefillInterval < 10*time.Millisecond {
+		errs = append(errs, fmt.Errorf("enricher.refill_interval: %s, must be 10ms or more", c.RefillInterval))
 	}
 	return errors.Join(errs...)
 }

@@ -56,12 +56,14 @@ type drop struct {
 }
 
 // decider decides what becomes of the messages of one partition. A decision depends on the arguments of
-// decide alone; between calls a decider keeps nothing but memory to use again. It belongs to one goroutine.
+// decide and on unsure alone; between calls a decider keeps nothing but memory to use again. It belongs to one goroutine.
 type decider struct {
 	topicID    [16]byte // of audit-events
 	partition  int32
 	partitions int32
 	maxFuture  time.Duration
+	// unsure is set before each call: a slot below it may be missing from the log, and may not be named as a first copy.
+	unsure int64
 
 	m        message
 	window   *window
@@ -185,14 +187,21 @@ func (d *decider) event(index uint32, raw []byte) {
 	fingerprint, _ := event.Fingerprint(e)
 
 	first, prior, known := d.first(id)
+	occurredAt := e.OccurredAt.AsTime()
 	if known && (seenBefore || first.before(own) && prior == fingerprint) {
-		d.out.drops = append(d.out.drops, drop{index: index, first: first})
 		d.fold.state.Duplicates++
+		if unsureNamed || !d.isUnsure(first, own) {
+			d.out.drops = append(d.out.drops, drop{index: index, first: first})
+			return
+		}
+		// The first copy may be one of the events that are missing. The sink decides; what was found then goes with it.
+		d.glance(id, e, occurredAt)
+		d.seen.put(id, len(d.out.kept))
+		d.keep(kept{index: index, id: id, fingerprint: fingerprint, raw: raw}, decodeFinding(d.window.find(id).enrichment), occurredAt)
 		return
 	}
 
-	occurredAt := e.OccurredAt.AsTime()
-	d.last[len(d.out.kept)%table.MaxRecent] = glance{id, occurredAt.UnixMilli(), e.Action, int32(e.Outcome), e.Actor.GetId()}
+	d.glance(id, e, occurredAt)
 	found := d.fold.accept(e, occurredAt, d.m.ingestedAt)
 	if known && first == own && prior == fingerprint {
 		if stored := d.window.find(id); stored != nil && stored.first == own {
@@ -213,11 +222,16 @@ func (d *decider) first(id event.ID) (first slot, fingerprint uint64, known bool
 		first, fingerprint, known = e.first, e.fingerprint, true
 	}
 	if k := d.seen.find(id, d.out.kept); k != nil {
-		if here := (slot{d.m.offset, k.index}); !known || here.before(first) {
+		if here := (slot{d.m.offset, k.index}); !known || here.before(first) || d.isUnsure(first, here) {
 			return here, k.fingerprint, true
 		}
 	}
 	return first, fingerprint, known
+}
+
+// isUnsure says whether the slot of another message may be missing from the log. What this message keeps is in its output.
+func (d *decider) isUnsure(first, own slot) bool {
+	return first.offset < d.unsure && first.offset != own.offset
 }
 
 func (d *decider) keep(k kept, f finding, occurredAt time.Time) {
@@ -229,6 +243,11 @@ func (d *decider) keep(k kept, f finding, occurredAt time.Time) {
 	d.stamps = stamps
 	k.stamp = stamps[at:len(stamps):len(stamps)]
 	d.out.kept = append(d.out.kept, k)
+}
+
+// glance notes the event that is about to be kept.
+func (d *decider) glance(id event.ID, e *audittrailv1.Event, occurredAt time.Time) {
+	d.last[len(d.out.kept)%table.MaxRecent] = glance{id, occurredAt.UnixMilli(), e.Action, int32(e.Outcome), e.Actor.GetId()}
 }
 
 // glance is what the state shows of an event. Its strings share memory with the message.

@@ -10,7 +10,8 @@
 //
 // Read in this order: decide.go (the rule, pure), fold.go and enrichment.go (what the state of a source says),
 // output.go (slots and splitting), process.go (the goka callback), window.go, store.go and snapshot.go (what is in
-// memory), positions.go (where a session starts), rewrite.go (mending what zombies wrote), enricher.go (the wiring).
+// memory), positions.go (where a session starts), refill.go (what makes it start further back), rewrite.go (mending what
+// zombies wrote), enricher.go (the wiring).
 // The numbers R1 to R21 are the rules of EXACTLY_ONCE.
 //
 // Guarantees, whatever dies whenever:
@@ -25,5 +26,4 @@
 //
 // What it does not do: it does not find every duplicate (the store's unique key does), and it does not settle two
 // contents under one id (the sink does). Aggregates may deviate by a few after a zombie; exact counts are the store's.
-// A refill request of R21 would be read in positions.go, and start a partition further back.
 package enricher

@@ -26,6 +26,7 @@ type Enricher struct {
 	stores  *stores
 
 	generation atomic.Pointer[generation] // the session that runs; set in positions
+	attending  sync.WaitGroup             // of all sessions
 
 	adminMu sync.Mutex // guards admin
 	admin   *stream.Admin
@@ -65,6 +66,7 @@ func (e *Enricher) Run(ctx context.Context) error {
 	var keeper sync.WaitGroup
 	keeper.Go(func() { e.stores.keep(keeping) })
 	err := e.group.Supervise(ctx, func() (*goka.Processor, error) { return e.build(ctx) })
+	e.attending.Wait()
 	stop()
 	keeper.Wait()
 	e.stores.close()
@@ -128,12 +130,11 @@ func (e *Enricher) check(ctx context.Context) error {
 	})
 }
 
-func (e *Enricher) newLane(s *group.Session, c group.Claim, ids topicIDs, partitions int32, start int64) *lane {
+func (e *Enricher) newLane(s *group.Session, c group.Claim, ids topicIDs, partitions int32) *lane {
 	return &lane{
 		decider: decider{topicID: ids.events, partition: c.Partition, partitions: partitions, maxFuture: e.config.MaxFuture + clockDifference},
 		headers: stream.PartitionHeaders(c.Partition),
 		label:   label(c.Partition),
-		next:    start,
 		logStart: func() (int64, error) {
 			log, err := s.LogRange(c.Topic, c.Partition)
 			return log.Start, err

@@ -28,7 +28,7 @@ func TestGraph(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := e.newLane(nil, group.Claim{Topic: stream.Events}, testTopics, 1, 0)
+	l := e.newLane(nil, group.Claim{Topic: stream.Events}, testTopics, 1)
 	l.logStart = func() (int64, error) { return 0, nil }
 	l.store = e.stores.prepare(0, testTopics, group.LogRange{})
 	e.generation.Store(&generation{lanes: map[int32]*lane{0: l}})

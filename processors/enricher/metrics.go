@@ -24,6 +24,7 @@ type metrics struct {
 	recovered   prometheus.Counter
 	rewritten   prometheus.Counter
 	badValues   prometheus.Counter
+	refills     prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -56,13 +57,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		recovered:  counter("recovered_values_total", "Values read from the changelog of the table to recover it."),
 		rewritten:  counter("rewritten_states_total", "States written again because an older one stood last in the changelog."),
 		badValues:  counter("bad_values_total", "Values of the table or of the registry that were left out because they do not decode."),
+		refills:    counter("refills_total", "Refills: partitions that started again further back because it was asked for."),
 	}
 	if r == nil {
 		return m, nil
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{m.messages, m.replays, m.events, m.kept, m.duplicates, m.deadLetters, m.batch, m.processing,
-		m.lag, m.windowIDs, m.snapshotAt, m.recovery, m.recovered, m.rewritten, m.badValues} {
+		m.lag, m.windowIDs, m.snapshotAt, m.recovery, m.recovered, m.rewritten, m.badValues, m.refills} {
 		errs = append(errs, r.Register(c))
 	}
 	return m, errors.Join(errs...)

@@ -2,6 +2,9 @@
 
 package enricher
 
-// seenBefore is a rule switched off on purpose, for the tests that show what the rule is good for. A binary
-// built without the tag "mutations" cannot have it.
-const seenBefore = false
+// Rules switched off on purpose, for the tests that show what they are good for. A binary built without the tag
+// "mutations" cannot have them.
+const (
+	seenBefore  = false
+	unsureNamed = false
+)

@@ -2,7 +2,6 @@ package enricher
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
@@ -13,8 +12,6 @@ import (
 
 // positions runs before goka's own setup in each session: it finds where every claim starts and makes its store ready. It
 // writes nothing but positions, so it may die anywhere.
-//
-// R21 has its place here: a refill request of the sink, in the metadata of its group's commits, would move start back.
 func (e *Enricher) positions(ctx context.Context, s *group.Session) error {
 	if err := e.stores.refused(); err != nil {
 		return err
@@ -30,13 +27,23 @@ func (e *Enricher) positions(ctx context.Context, s *group.Session) error {
 	if err != nil {
 		return err
 	}
+	asked, err := e.readRequests(ctx)
+	if err != nil {
+		// The coordinator of another group may be away: attend looks again.
+		e.log.Warn().Err(err).Msg("cannot look for requests for a refill")
+	}
 	g := &generation{session: s, lanes: make(map[int32]*lane)}
 	for _, c := range s.Claims() {
 		start, err := startOf(s, c)
 		if err != nil {
 			return err
 		}
-		g.lanes[c.Partition] = e.newLane(s, c, ids, partitions, start)
+		l := e.newLane(s, c, ids, partitions)
+		if l.next, err = e.refill(s, c, l, start, asked); err != nil {
+			return fmt.Errorf("refill %s/%d: %w", c.Topic, c.Partition, err)
+		}
+		l.at.Store(l.next)
+		g.lanes[c.Partition] = l
 	}
 	loading, ctx := errgroup.WithContext(ctx)
 	for p, l := range g.lanes {
@@ -55,6 +62,7 @@ func (e *Enricher) positions(ctx context.Context, s *group.Session) error {
 	e.metrics.lag.Reset() // of partitions that went elsewhere
 	e.metrics.windowIDs.Reset()
 	e.generation.Store(g)
+	e.attending.Go(func() { e.attend(s, g) })
 	return nil
 }
 
@@ -66,25 +74,14 @@ func startOf(s *group.Session, c group.Claim) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for {
-		log, err := s.LogRange(c.Topic, c.Partition)
-		if err != nil {
-			return 0, err
-		}
-		if ok && commit > log.End {
-			return 0, group.Refusef("the log of %s/%d went backwards: the group's commit is %d, its end is %d", c.Topic, c.Partition, commit, log.End)
-		}
-		if ok && commit >= log.Start {
-			return commit, nil
-		}
-		err = s.SetPosition(c.Topic, c.Partition, log.Start)
-		var outside *group.OutOfLogError
-		if !errors.As(err, &outside) {
-			return log.Start, err
-		}
-		// Retention has moved on meanwhile.
-		if err := context.Cause(s.Context()); err != nil {
-			return 0, fmt.Errorf("find start of %s/%d: %w", c.Topic, c.Partition, err)
-		}
+	log, err := s.LogRange(c.Topic, c.Partition)
+	switch {
+	case err != nil:
+		return 0, err
+	case ok && commit > log.End:
+		return 0, group.Refusef("the log of %s/%d went backwards: the group's commit is %d, its end is %d", c.Topic, c.Partition, commit, log.End)
+	case ok && commit >= log.Start:
+		return commit, nil
 	}
+	return seek(s, c, log.Start)
 }

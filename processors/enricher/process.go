@@ -3,6 +3,7 @@ package enricher
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/lovoo/goka"
@@ -29,6 +30,14 @@ type lane struct {
 	// next is the first slot's offset that no output of this session covers: the offset after the last message, at first where
 	// the session started.
 	next int64
+	// at is next, for the goroutine that looks for requests.
+	at atomic.Int64
+	// mark says which refill was made last; set in positions.
+	mark stream.RefillMark
+	// lost is where the input began when a refill asked for more, or 0: nothing below it will be seen again. Set in positions.
+	lost int64
+	// unsure is the offset below which slots may be missing from the log, and are not named as first copies (R14).
+	unsure atomic.Int64
 	// logStart reads where the log of audit-events begins now.
 	logStart func() (int64, error)
 }
@@ -54,6 +63,7 @@ func (e *Enricher) process(ctx goka.Context, value any) {
 		return
 	}
 	state, _ := ctx.Value().(*table.State)
+	l.decider.unsure = l.unsure.Load()
 	d, err := l.decider.decide(m, state, e.registration(ctx), l.store.window)
 	if err != nil {
 		ctx.Fail(group.Refusef("message %s/%d@%d: %w", stream.Events, ctx.Partition(), m.offset, err))
@@ -69,6 +79,7 @@ func (e *Enricher) process(ctx goka.Context, value any) {
 		ctx.Emit(stream.Records, outputKey(m.key), output, goka.WithCtxEmitHeaders(l.headers))
 	}
 	l.next = m.offset + 1
+	l.at.Store(l.next)
 	e.metrics.observe(d, l, &m, began)
 }
 

@@ -36,7 +36,8 @@ type batcher struct {
 	probing  int       // batches for which ids are looked for before they are written
 
 	mu   sync.Mutex
-	seen map[int16]seen // what is stored, for the watch
+	seen map[int16]seen   // what is stored, for the watch
+	gaps map[int16][]span // those that are open; replaced, never changed
 }
 
 var (
@@ -46,7 +47,7 @@ var (
 
 func newBatcher(s *Sink, session *group.Session, topic [16]byte) *batcher {
 	return &batcher{sink: s, session: session, owner: uuid.New(), topic: topic, log: s.log, queue: newQueue(int64(2 * s.cfg.BatchBytes)),
-		done: make(chan struct{}), dict: newDictionary(), seen: make(map[int16]seen)}
+		done: make(chan struct{}), dict: newDictionary(), seen: make(map[int16]seen), gaps: make(map[int16][]span)}
 }
 
 // start takes the heads over and starts the goroutine.
@@ -54,7 +55,7 @@ func (b *batcher) start(heads map[int32]*head) {
 	b.heads = heads
 	for log, h := range heads {
 		b.logs = append(b.logs, int16(log))
-		b.seen[int16(log)] = h.seen()
+		b.seen[int16(log)], b.gaps[int16(log)] = h.seen(), h.gaps.spans()
 	}
 	slices.Sort(b.logs)
 	go b.run()

@@ -20,6 +20,6 @@
 //     sources and actions are not part of it.)
 //   - Memory is bounded: some 3 × BatchBytes of messages, which take three times as much once decoded when events are small, and the open bundles.
 //
-// It does not judge events (the enricher does), and it does not ask for refills: when R21 would need one it alerts, and names the slot in the
-// metadata of its group's commit.
+// It does not judge events (the enricher does). What is missing from audit-records it cannot make again: wedge.go finds out, and the sink asks
+// enrichers for it, in the metadata of its group's commit (R21, stream.SinkNote).
 package sink

@@ -29,6 +29,9 @@ func (b *batcher) flush(ctx context.Context) error {
 	for _, l := range b.batch.logs {
 		l.committed()
 		b.seen[l.head.log] = l.head.seen()
+		if l.special {
+			b.gaps[l.head.log] = l.head.gaps.spans()
+		}
 	}
 	b.mu.Unlock()
 	finished := b.split()

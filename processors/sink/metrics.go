@@ -18,6 +18,7 @@ type metrics struct {
 	dead        *prometheus.CounterVec // reason
 	gaps        prometheus.Counter
 	fills       prometheus.Counter
+	refills     prometheus.Counter
 	discarded   prometheus.Counter
 	skipped     prometheus.Counter
 	malformed   prometheus.Counter
@@ -56,6 +57,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		dead:        prometheus.NewCounterVec(prometheus.CounterOpts(name("dead_letters_total", "Dead letters stored.")), []string{"reason"}),
 		gaps:        counter("gaps_total", "Gaps declared: events were lost before they could be stored."),
 		fills:       counter("gap_fills_total", "Parts of gaps that were filled late."),
+		refills:     counter("refill_requests_total", "Requests to enrichers to make outputs again that are missing."),
 		discarded:   counter("discarded_outputs_total", "Outputs that came before the slots ahead of them, and come again."),
 		skipped:     counter("skipped_outputs_total", "Outputs that covered nothing new: replays of an enricher."),
 		malformed:   counter("malformed_outputs_total", "Values of audit-records that no enricher writes, left out."),
@@ -68,14 +70,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		endToEnd:    histogram("end_to_end_seconds", "Time from the emitter's receipt to the commit, of the first event of each message.", prometheus.ExponentialBuckets(0.01, 2, 18)),
 		lag:         gauge("lag_records", "Messages of audit-records not stored yet."),
 		lagSeconds:  gauge("lag_seconds", "For how long at least the oldest of them has been waiting."),
-		wedged:      gauge("wedged", "1: slots the enricher has finished are missing from audit-records; a refill is needed."),
+		wedged:      gauge("wedged", "1: slots the enricher has finished are missing from audit-records; a refill is asked for."),
 		expired:     gauge("input_expired", "1: the start of audit-events is beyond the next slot to be stored; a gap is to come."),
 	}
 	if r == nil {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.records, m.duplicates, m.drops, m.dead, m.gaps, m.fills, m.discarded, m.skipped, m.malformed, m.conflicts, m.batchRows,
+	for _, c := range []prometheus.Collector{m.records, m.duplicates, m.drops, m.dead, m.gaps, m.fills, m.refills, m.discarded, m.skipped, m.malformed, m.conflicts, m.batchRows,
 		m.batchBytes, m.batchAge, m.flush, m.transaction, m.endToEnd, m.lag, m.lagSeconds, m.wedged, m.expired} {
 		errs = append(errs, r.Register(c))
 	}

@@ -390,7 +390,7 @@ func TestWedgeIsNoticed(t *testing.T) {
 			return false
 		}
 		o, _ := commits.Lookup(stream.Records, 0)
-		return o.Metadata == "refill 1.0"
+		return o.Metadata == "refill=1"
 	})
 	k.outputs(0, "1.0-2.0: B", "2.0-3.0: C")
 	awaitNext(t, s, 0, slot{3, 0})

@@ -3,7 +3,6 @@ package sink
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/maxviazov/audittrail/proto/stream"
@@ -15,7 +14,7 @@ func (b *batcher) watch() {
 	ctx := b.session.Context()
 	logs := make(map[int16]*watched)
 	for _, log := range b.logs {
-		logs[log] = new(watched)
+		logs[log] = &watched{note: "unknown"}
 	}
 	for {
 		select {
@@ -31,9 +30,10 @@ func (b *batcher) watch() {
 
 // watched is what the watch remembers of one log.
 type watched struct {
-	lag       lagClock
-	wedge     wedgeDetector
-	requested bool
+	lag    lagClock
+	wedge  wedgeDetector
+	wedged bool
+	note   string // last left beside the commit
 }
 
 func (b *batcher) look(ctx context.Context, logs map[int16]*watched) error {
@@ -64,7 +64,7 @@ func (b *batcher) lookAt(p int32, w *watched, commit int64) error {
 		return err
 	}
 	b.mu.Lock()
-	at := b.seen[int16(p)]
+	at, gaps := b.seen[int16(p)], b.gaps[int16(p)]
 	b.mu.Unlock()
 	m := b.sink.metrics
 	m.lag.WithLabelValues(partition(p)).Set(float64(max(0, output.End-at.position)))
@@ -72,10 +72,7 @@ func (b *batcher) lookAt(p int32, w *watched, commit int64) error {
 	m.expired.WithLabelValues(partition(p)).Set(number(at.next.before(slot{input.Start, 0})))
 	is := w.wedge.observe(at, commit, output.End)
 	m.wedged.WithLabelValues(partition(p)).Set(number(is))
-	if is != w.requested {
-		w.requested = is
-		b.request(p, at, is)
-	}
+	b.request(p, at, is, missing(at, is, gaps, input.Start, commit), w)
 	return nil
 }
 
@@ -86,40 +83,22 @@ func commitOf(commits []int64, p int32) int64 {
 	return stream.NoCommit
 }
 
-// wedgeDetector is R21 for one log: it remembers what the enricher had finished at one look, and where audit-records ended after that. When the sink
-// has read up to there, however long that takes, a slot below that commit that is still open has lost its output; no time will bring it. (Open slots
-// inside declared gaps are known and not meant.) To compare with the end of now alone would find nothing while outputs keep coming.
-type wedgeDetector struct {
-	commit, end int64
-	pending     bool
-	wedged      bool
-}
-
-// observe says whether the log is wedged as far as is known. commit was read before end, and end before at.
-func (w *wedgeDetector) observe(at seen, commit, end int64) bool {
-	w.judge(at)
-	if !w.pending {
-		w.commit, w.end, w.pending = commit, end, true
-		w.judge(at)
+// request alerts, and puts what is missing where enrichers read it: into the metadata of the sink's commit. It is withdrawn when the slots are
+// there, when the enricher has started again (its commit is back), and when nothing of it can be made again.
+func (b *batcher) request(p int32, at seen, is bool, note stream.SinkNote, w *watched) {
+	if is && !w.wedged {
+		b.log.Error().Int32("partition", p).Stringer("first_open_slot", at.next).Bool("refill", note.Refill != stream.NoCommit).
+			Msg("wedged: slots that the enricher has finished are missing from audit-records; events wait until it has made them again")
 	}
-	return w.wedged
-}
-
-func (w *wedgeDetector) judge(at seen) {
-	if w.pending && at.position >= w.end {
-		w.wedged, w.pending = w.commit != stream.NoCommit && at.next.before(slot{w.commit, 0}), false
+	w.wedged = is
+	if n := note.String(); n != w.note {
+		if note.Refill != stream.NoCommit {
+			b.log.Warn().Int32("partition", p).Int64("from", note.Refill).Msg("enrichers are asked for a refill")
+			b.sink.metrics.refills.Inc()
+		}
+		w.note = n
+		b.session.SetMetadata(stream.Records, p, n)
 	}
-}
-
-// request alerts, and puts the first open slot where enrichers can read it: into the metadata of the sink's commit. Nothing answers it yet.
-func (b *batcher) request(p int32, at seen, is bool) {
-	metadata := ""
-	if is {
-		metadata = fmt.Sprintf("refill %s", at.next)
-		b.log.Error().Int32("partition", p).Stringer("first_open_slot", at.next).
-			Msg("wedged: slots that the enricher has finished are missing from audit-records; events are kept waiting until it sends them again (reset the enricher group to that offset)")
-	}
-	b.session.SetMetadata(stream.Records, p, metadata)
 }
 
 // lagClock tells for how long a position has been behind: since the oldest observed end that it has not reached.

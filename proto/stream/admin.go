@@ -150,13 +150,32 @@ func (a *Admin) offsets(topic string, partitions []int32, at int64) (map[int32]i
 // NoCommit is the commit of a group that never committed.
 const NoCommit = int64(-1)
 
+// Commit is what a group has committed on a partition.
+type Commit struct {
+	Offset   int64 // NoCommit: nothing
+	Metadata string
+}
+
 // GroupCommits returns the committed offset of each partition of a topic; NoCommit where there is none.
 func (a *Admin) GroupCommits(ctx context.Context, group, topic string) ([]int64, error) {
+	commits, err := a.GroupNotes(ctx, group, topic)
+	if err != nil {
+		return nil, err
+	}
+	offsets := make([]int64, len(commits))
+	for p, c := range commits {
+		offsets[p] = c.Offset
+	}
+	return offsets, nil
+}
+
+// GroupNotes is GroupCommits with what the group left beside its commits.
+func (a *Admin) GroupNotes(ctx context.Context, group, topic string) ([]Commit, error) {
 	_, n, err := a.TopicID(ctx, topic)
 	if err != nil {
 		return nil, err
 	}
-	return await(ctx, "read commits of group "+group, func() ([]int64, error) {
+	return await(ctx, "read commits of group "+group, func() ([]Commit, error) {
 		parts := make([]int32, n)
 		for p := range parts {
 			parts[p] = int32(p)
@@ -169,9 +188,9 @@ func (a *Admin) GroupCommits(ctx context.Context, group, topic string) ([]int64,
 		case err != nil:
 			return nil, err
 		}
-		commits := make([]int64, n)
+		commits := make([]Commit, n)
 		for p := range commits {
-			commits[p] = NoCommit
+			commits[p].Offset = NoCommit
 			block := resp.GetBlock(topic, int32(p))
 			if block == nil {
 				continue
@@ -179,7 +198,7 @@ func (a *Admin) GroupCommits(ctx context.Context, group, topic string) ([]int64,
 			if !errors.Is(block.Err, sarama.ErrNoError) {
 				return nil, fmt.Errorf("partition %d: %w", p, block.Err)
 			}
-			commits[p] = block.Offset
+			commits[p] = Commit{Offset: block.Offset, Metadata: block.Metadata}
 		}
 		return commits, nil
 	})
