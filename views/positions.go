@@ -16,8 +16,8 @@ import (
 type Positions interface {
 	// LogRanges returns the range of each partition of a topic; read-committed.
 	LogRanges(ctx context.Context, topic string) ([]stream.Range, error)
-	// GroupCommits returns the commit of a group on each partition of a topic; stream.NoCommit where there is none.
-	GroupCommits(ctx context.Context, group, topic string) ([]int64, error)
+	// GroupNotes returns the commit of a group on each partition of a topic, with what stands beside it; stream.NoCommit where there is none.
+	GroupNotes(ctx context.Context, group, topic string) ([]stream.Commit, error)
 	// FirstReadable returns the first message that a consumer would get from the offsets [from, end), nil when there is none:
 	// transaction markers and aborted records are not readable.
 	FirstReadable(ctx context.Context, topic string, partition int32, from, end int64) (*Readable, error)
@@ -107,13 +107,13 @@ func (k *KafkaPositions) LogRanges(ctx context.Context, topic string) ([]stream.
 	return ranges, nil
 }
 
-// GroupCommits implements Positions.
-func (k *KafkaPositions) GroupCommits(ctx context.Context, group, topic string) ([]int64, error) {
+// GroupNotes implements Positions.
+func (k *KafkaPositions) GroupNotes(ctx context.Context, group, topic string) ([]stream.Commit, error) {
 	admin, _, err := k.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	commits, err := admin.GroupCommits(ctx, group, topic)
+	commits, err := admin.GroupNotes(ctx, group, topic)
 	if err != nil {
 		return nil, k.failed(admin, err)
 	}

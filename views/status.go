@@ -39,7 +39,7 @@ func (s *Server) GetStatus(ctx context.Context, _ *audittrailv1.GetStatusRequest
 // the call began; the enricher's commit before the end of records, so that what was committed is among the records (R21).
 type kafkaState struct {
 	events  []stream.Range
-	commits []int64
+	commits []stream.Commit
 	records []stream.Range
 }
 
@@ -47,7 +47,7 @@ func (s *Server) readKafka(ctx context.Context) (k kafkaState, err error) {
 	if k.events, err = s.positions.LogRanges(ctx, stream.Events); err != nil {
 		return k, err
 	}
-	if k.commits, err = s.positions.GroupCommits(ctx, string(stream.EnricherGroup), stream.Events); err != nil {
+	if k.commits, err = s.positions.GroupNotes(ctx, string(stream.EnricherGroup), stream.Events); err != nil {
 		return k, err
 	}
 	if k.records, err = s.positions.LogRanges(ctx, stream.Records); err != nil {
@@ -139,7 +139,7 @@ func summarize(k kafkaState, store storeState, pending map[int32]*Readable, now 
 	alert := func(format string, args ...any) { resp.Alerts = append(resp.Alerts, fmt.Sprintf(format, args...)) }
 	for i, events := range k.events {
 		p := int32(i)
-		head, records, commit := store.heads[p], k.records[i], k.commits[i]
+		head, records, commit := store.heads[p], k.records[i], k.commits[i].Offset
 		status := &audittrailv1.PartitionStatus{
 			Partition: p, EventsEnd: events.End, EnricherPosition: commit, RecordsEnd: records.End, SinkPosition: -1,
 			NextOffset: head.nextOffset, NextIndex: uint32(head.nextIndex), LogSize: head.size,
@@ -167,10 +167,13 @@ func summarize(k kafkaState, store storeState, pending map[int32]*Readable, now 
 			alert("partition %d: slots %d to %d of %s were deleted by Kafka's retention before they were stored", p, head.nextOffset,
 				events.Start-1, stream.Events)
 		case first != nil && head.claimed && first.Offset < commit && head.position >= records.End:
-			alert("partition %d: everything in %s is read, but slot %d of %s, which was enriched, is not in it: its output was lost and must be made again",
+			alert("partition %d: everything in %s is read, but slot %d of %s, which was enriched, is not in it: its output was lost and is made again (a refill is asked for)",
 				p, stream.Records, first.Offset, stream.Events)
 		case head.position > records.End || head.nextOffset > events.End:
 			alert("partition %d: the store is ahead of Kafka: a topic was lost or made again", p)
+		}
+		if until := stream.ParseRefillMark(k.commits[i].Metadata).Until; commit != stream.NoCommit && commit < until {
+			alert("partition %d: a refill is under way: the enricher processes %s again and is at %d of %d", p, stream.Events, commit, until)
 		}
 		resp.Partitions = append(resp.Partitions, status)
 	}

@@ -21,6 +21,7 @@ func TestSummarize(t *testing.T) {
 		name     string
 		events   stream.Range
 		commit   int64
+		note     string
 		records  stream.Range
 		head     headRow
 		first    *Readable
@@ -70,6 +71,16 @@ func TestSummarize(t *testing.T) {
 				SinkLag: 10},
 		},
 		{
+			name: "refill under way", events: stream.Range{End: 10}, commit: 3, note: "answered=2 tries=1 at=5 until=10", records: stream.Range{End: 30},
+			head: head(10, 30), caughtUp: true, alert: "a refill is under way: the enricher processes audit-events again and is at 3 of 10",
+			want: &audittrailv1.PartitionStatus{EventsEnd: 10, EnricherPosition: 3, RecordsEnd: 30, SinkPosition: 30, NextOffset: 10, LogSize: 7},
+		},
+		{
+			name: "refill done", events: stream.Range{End: 10}, commit: 10, note: "answered=2 tries=1 at=5 until=10", records: stream.Range{End: 30},
+			head: head(10, 30), caughtUp: true,
+			want: &audittrailv1.PartitionStatus{EventsEnd: 10, EnricherPosition: 10, RecordsEnd: 30, SinkPosition: 30, NextOffset: 10, LogSize: 7},
+		},
+		{
 			name: "topics made again", events: stream.Range{End: 1}, commit: 1, records: stream.Range{End: 1}, head: head(5, 20), caughtUp: true,
 			alert: "the store is ahead of Kafka",
 			want:  &audittrailv1.PartitionStatus{EventsEnd: 1, EnricherPosition: 1, RecordsEnd: 1, SinkPosition: 20, NextOffset: 5, LogSize: 7},
@@ -84,7 +95,7 @@ func TestSummarize(t *testing.T) {
 			if c.head.claimed {
 				store.heads[0] = c.head
 			}
-			got := summarize(kafkaState{[]stream.Range{c.events}, []int64{c.commit}, []stream.Range{c.records}}, store, pending, now)
+			got := summarize(kafkaState{[]stream.Range{c.events}, []stream.Commit{{Offset: c.commit, Metadata: c.note}}, []stream.Range{c.records}}, store, pending, now)
 			if c.want.Lag == nil {
 				c.want.Lag = durationpb.New(0)
 			}

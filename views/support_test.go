@@ -162,7 +162,7 @@ func (m *memorySources) Paths(prefix, after string, n int) ([]string, error) {
 // fixedPositions is a Positions that says what it was made of; the zero value knows no partition.
 type fixedPositions struct {
 	events, records []stream.Range
-	commits         []int64
+	commits         []stream.Commit
 	first           map[int32]*views.Readable
 	err             error
 }
@@ -174,7 +174,7 @@ func (f fixedPositions) LogRanges(_ context.Context, topic string) ([]stream.Ran
 	return f.records, f.err
 }
 
-func (f fixedPositions) GroupCommits(context.Context, string, string) ([]int64, error) {
+func (f fixedPositions) GroupNotes(context.Context, string, string) ([]stream.Commit, error) {
 	return f.commits, f.err
 }
 
