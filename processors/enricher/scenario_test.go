@@ -125,6 +125,7 @@ func (s *scenario) restart() {
 //	swap                                 the last two values of the changelog change places (a zombie's came late)
 //	topic N                              audit-events was created anew
 //	logstart N                           retention has removed what is below N
+//	unsure N                             slots below N may be missing from the log
 func (s *scenario) step(words []string) {
 	verb, args, options := words[0], words[1:], map[string]string{}
 	for _, a := range args {
@@ -167,6 +168,8 @@ func (s *scenario) step(words []string) {
 		s.topics.events = [16]byte{byte(number(s.t, args[0]))}
 	case "logstart":
 		s.logStart = number(s.t, args[0])
+	case "unsure":
+		s.lane.decider.unsure = number(s.t, args[0])
 	case "end":
 	default:
 		s.t.Fatalf("unknown verb %q", verb)
