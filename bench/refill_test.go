@@ -17,6 +17,7 @@ import (
 // TestRefill holds R21 (and R2, R10, R12, R14 on the way): what is lost between enricher and sink is made again from audit-events, by itself.
 // One system, two enrichers and two sinks, lives through one loss after the other, and is judged after each: all is stored, once, without a gap.
 func TestRefill(t *testing.T) {
+	inParallel(t)
 	refill(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4})
 }
 

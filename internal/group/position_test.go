@@ -111,7 +111,7 @@ func outsideTheLog(t *testing.T, b *broker) {
 	a.stop()
 }
 
-// TestMetadata: committed although no message is.
+// TestMetadata: committed although no message is, and read by the next session.
 func TestMetadata(t *testing.T) {
 	b := startBroker(t, 1)
 	b.produce(1, 0)
@@ -125,6 +125,16 @@ func TestMetadata(t *testing.T) {
 	b.produce(1, 0)
 	await(t, "a message", messages).commit(nil)
 	waitFor(t, "the next commit with it", func() bool { o, _ := b.commit(0); return o.At == 2 && o.Metadata == "refill 7" })
+	a.stop()
+	read := make(chan string, 10)
+	a = run(t, b.addrs, newWrapper(t, group.Config{Positions: func(_ context.Context, s *group.Session) error {
+		metadata, err := s.CommittedMetadata(input, 0)
+		read <- metadata
+		return err
+	}}), hold(messages))
+	if got := await(t, "the next session", read); got != "refill 7" {
+		t.Errorf("the next session reads %q", got)
+	}
 	a.stop()
 }
 
