@@ -534,7 +534,8 @@ func (b *badInput) keys(t *testing.T) {
 	b.rawBad(t, source, encode(t, other), letter{reason: "WRONG_SOURCE"})
 	before, behind := b.event(string(source)), b.event(string(source))
 	b.store(t, before, behind)
-	b.expect(b.raw(t, source, envelope(t, encode(t, before), encode(t, other), encode(t, behind))), letter{reason: "WRONG_SOURCE", index: 1, original: encode(t, other)})
+	wrong := encode(t, other) // once: protobuf encodes a map in another order each time
+	b.expect(b.raw(t, source, envelope(t, encode(t, before), wrong, encode(t, behind))), letter{reason: "WRONG_SOURCE", index: 1, original: wrong})
 	b.rawBad(t, []byte("bad/keys/PROD"), encode(t, b.event(string(source))), letter{reason: "WRONG_SOURCE"}) // case counts
 	long := []byte("bad/" + chars(5000))
 	b.rawBad(t, long, encode(t, b.event(string(source))), letter{reason: "WRONG_SOURCE", whole: true, key: long[:256]})
