@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -189,24 +190,21 @@ func staticMember(t *testing.T, b *broker) {
 func TestClosedClaimIsClaimedAgain(t *testing.T) {
 	b := startBroker(t, 1)
 	b.produce(1, 0)
-	var once sync.Once
+	var armed, cut atomic.Bool
 	b.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (resp kmsg.Response, err error, handled bool) {
 		b.cluster.KeepControl()
 		req := r.(*kmsg.FetchRequest)
-		if len(req.Topics) == 0 || len(req.Topics[0].Partitions) == 0 || req.Topics[0].Partitions[0].FetchOffset == 0 {
+		if !armed.Load() || len(req.Topics) == 0 || len(req.Topics[0].Partitions) == 0 || !cut.CompareAndSwap(false, true) {
 			return nil, nil, false
 		}
-		once.Do(func() {
-			f := req.ResponseKind().(*kmsg.FetchResponse)
-			ft := kmsg.NewFetchResponseTopic()
-			ft.Topic, ft.TopicID = req.Topics[0].Topic, req.Topics[0].TopicID
-			fp := kmsg.NewFetchResponseTopicPartition()
-			fp.ErrorCode = 1 // OFFSET_OUT_OF_RANGE
-			ft.Partitions = append(ft.Partitions, fp)
-			f.Topics = append(f.Topics, ft)
-			resp, handled = f, true
-		})
-		return resp, nil, handled
+		f := req.ResponseKind().(*kmsg.FetchResponse)
+		ft := kmsg.NewFetchResponseTopic()
+		ft.Topic, ft.TopicID = req.Topics[0].Topic, req.Topics[0].TopicID
+		fp := kmsg.NewFetchResponseTopicPartition()
+		fp.ErrorCode = 1 // OFFSET_OUT_OF_RANGE
+		ft.Partitions = append(ft.Partitions, fp)
+		f.Topics = append(f.Topics, ft)
+		return f, nil, true
 	})
 	var sessions sync.Map
 	messages := make(chan int64, 100)
@@ -216,6 +214,8 @@ func TestClosedClaimIsClaimedAgain(t *testing.T) {
 	})
 	await(t, "a message", messages)
 	waitFor(t, "it is committed", func() bool { return b.committed(0) == 1 })
+	armed.Store(true) // not before the commit: a session that ended without it would rightly begin at 0
+	waitFor(t, "the claim ends", cut.Load)
 	b.produce(1, 0)
 	if got := await(t, "a message of the new session", messages); got != 1 {
 		t.Errorf("delivery goes on at %d, not at 1", got)
