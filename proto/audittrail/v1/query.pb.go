@@ -12,6 +12,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -219,7 +220,9 @@ type ListEventsRequest struct {
 	// `actor.name`, `actor.type`, `action` (`action:"user.*"` for a prefix), `kind`, `outcome`,
 	// `resources.type`, `resources.id`, `occurred_at` and `context.trace_id`, with AND, OR, NOT and
 	// parentheses. Empty: everything.
-	Filter        string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Also say how the page was answered.
+	Explain       bool `protobuf:"varint,4,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -275,6 +278,13 @@ func (x *ListEventsRequest) GetFilter() string {
 	return ""
 }
 
+func (x *ListEventsRequest) GetExplain() bool {
+	if x != nil {
+		return x.Explain
+	}
+	return false
+}
+
 // Response of ListEvents.
 type ListEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -282,6 +292,8 @@ type ListEventsResponse struct {
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// The token of the next page; empty on the last page only.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How this page was answered; absent unless `explain` asked for it.
+	Explanation   *Explanation `protobuf:"bytes,3,opt,name=explanation,proto3" json:"explanation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -330,6 +342,154 @@ func (x *ListEventsResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *ListEventsResponse) GetExplanation() *Explanation {
+	if x != nil {
+		return x.Explanation
+	}
+	return nil
+}
+
+// Request of ExportEvents.
+type ExportEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ListEvents.
+	Filter string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// The `resume_token` of the last response that was received; filter and principal must be the same. The
+	// stream goes on after that response, with the events that were stored when the export first began.
+	// Empty: a new export. INVALID_ARGUMENT when it is not a token of such an export.
+	ResumeToken   string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportEventsRequest) Reset() {
+	*x = ExportEventsRequest{}
+	mi := &file_audittrail_v1_query_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportEventsRequest) ProtoMessage() {}
+
+func (x *ExportEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_audittrail_v1_query_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportEventsRequest.ProtoReflect.Descriptor instead.
+func (*ExportEventsRequest) Descriptor() ([]byte, []int) {
+	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ExportEventsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ExportEventsRequest) GetResumeToken() string {
+	if x != nil {
+		return x.ResumeToken
+	}
+	return ""
+}
+
+// Response of ExportEvents.
+type ExportEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Events, at most 500 and 3 MiB; none in a response that only tells of progress, at least one a second
+	// while the search goes on.
+	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// Where to go on after this response; empty when `done`.
+	ResumeToken string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	// Events sent since the export began, those before a resumption and those of this response included.
+	ExportedCount int64 `protobuf:"varint,3,opt,name=exported_count,json=exportedCount,proto3" json:"exported_count,omitempty"`
+	// Everything that happened after this time has been sent; moves back until the export is done. Absent
+	// while nothing has been looked at, and when `done`.
+	CompleteAfter *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=complete_after,json=completeAfter,proto3" json:"complete_after,omitempty"`
+	// This is the last response.
+	Done          bool `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportEventsResponse) Reset() {
+	*x = ExportEventsResponse{}
+	mi := &file_audittrail_v1_query_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportEventsResponse) ProtoMessage() {}
+
+func (x *ExportEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_audittrail_v1_query_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportEventsResponse.ProtoReflect.Descriptor instead.
+func (*ExportEventsResponse) Descriptor() ([]byte, []int) {
+	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ExportEventsResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ExportEventsResponse) GetResumeToken() string {
+	if x != nil {
+		return x.ResumeToken
+	}
+	return ""
+}
+
+func (x *ExportEventsResponse) GetExportedCount() int64 {
+	if x != nil {
+		return x.ExportedCount
+	}
+	return 0
+}
+
+func (x *ExportEventsResponse) GetCompleteAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompleteAfter
+	}
+	return nil
+}
+
+func (x *ExportEventsResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
 // Request of TailEvents.
 type TailEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -343,7 +503,7 @@ type TailEventsRequest struct {
 
 func (x *TailEventsRequest) Reset() {
 	*x = TailEventsRequest{}
-	mi := &file_audittrail_v1_query_proto_msgTypes[6]
+	mi := &file_audittrail_v1_query_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -355,7 +515,7 @@ func (x *TailEventsRequest) String() string {
 func (*TailEventsRequest) ProtoMessage() {}
 
 func (x *TailEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_audittrail_v1_query_proto_msgTypes[6]
+	mi := &file_audittrail_v1_query_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -368,7 +528,7 @@ func (x *TailEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailEventsRequest.ProtoReflect.Descriptor instead.
 func (*TailEventsRequest) Descriptor() ([]byte, []int) {
-	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{6}
+	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TailEventsRequest) GetFilter() string {
@@ -398,7 +558,7 @@ type TailEventsResponse struct {
 
 func (x *TailEventsResponse) Reset() {
 	*x = TailEventsResponse{}
-	mi := &file_audittrail_v1_query_proto_msgTypes[7]
+	mi := &file_audittrail_v1_query_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -410,7 +570,7 @@ func (x *TailEventsResponse) String() string {
 func (*TailEventsResponse) ProtoMessage() {}
 
 func (x *TailEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_audittrail_v1_query_proto_msgTypes[7]
+	mi := &file_audittrail_v1_query_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -423,7 +583,7 @@ func (x *TailEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailEventsResponse.ProtoReflect.Descriptor instead.
 func (*TailEventsResponse) Descriptor() ([]byte, []int) {
-	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{7}
+	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TailEventsResponse) GetEvents() []*Event {
@@ -451,7 +611,7 @@ type GetSourceRequest struct {
 
 func (x *GetSourceRequest) Reset() {
 	*x = GetSourceRequest{}
-	mi := &file_audittrail_v1_query_proto_msgTypes[8]
+	mi := &file_audittrail_v1_query_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -463,7 +623,7 @@ func (x *GetSourceRequest) String() string {
 func (*GetSourceRequest) ProtoMessage() {}
 
 func (x *GetSourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_audittrail_v1_query_proto_msgTypes[8]
+	mi := &file_audittrail_v1_query_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -476,7 +636,7 @@ func (x *GetSourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSourceRequest.ProtoReflect.Descriptor instead.
 func (*GetSourceRequest) Descriptor() ([]byte, []int) {
-	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{8}
+	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetSourceRequest) GetSource() string {
@@ -497,7 +657,7 @@ type GetSourceResponse struct {
 
 func (x *GetSourceResponse) Reset() {
 	*x = GetSourceResponse{}
-	mi := &file_audittrail_v1_query_proto_msgTypes[9]
+	mi := &file_audittrail_v1_query_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -509,7 +669,7 @@ func (x *GetSourceResponse) String() string {
 func (*GetSourceResponse) ProtoMessage() {}
 
 func (x *GetSourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_audittrail_v1_query_proto_msgTypes[9]
+	mi := &file_audittrail_v1_query_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -522,7 +682,7 @@ func (x *GetSourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSourceResponse.ProtoReflect.Descriptor instead.
 func (*GetSourceResponse) Descriptor() ([]byte, []int) {
-	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{9}
+	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetSourceResponse) GetSource() *Source {
@@ -547,7 +707,7 @@ type ListSourcesRequest struct {
 
 func (x *ListSourcesRequest) Reset() {
 	*x = ListSourcesRequest{}
-	mi := &file_audittrail_v1_query_proto_msgTypes[10]
+	mi := &file_audittrail_v1_query_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +719,7 @@ func (x *ListSourcesRequest) String() string {
 func (*ListSourcesRequest) ProtoMessage() {}
 
 func (x *ListSourcesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_audittrail_v1_query_proto_msgTypes[10]
+	mi := &file_audittrail_v1_query_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +732,7 @@ func (x *ListSourcesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSourcesRequest.ProtoReflect.Descriptor instead.
 func (*ListSourcesRequest) Descriptor() ([]byte, []int) {
-	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{10}
+	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListSourcesRequest) GetPageSize() int32 {
@@ -609,7 +769,7 @@ type ListSourcesResponse struct {
 
 func (x *ListSourcesResponse) Reset() {
 	*x = ListSourcesResponse{}
-	mi := &file_audittrail_v1_query_proto_msgTypes[11]
+	mi := &file_audittrail_v1_query_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +781,7 @@ func (x *ListSourcesResponse) String() string {
 func (*ListSourcesResponse) ProtoMessage() {}
 
 func (x *ListSourcesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_audittrail_v1_query_proto_msgTypes[11]
+	mi := &file_audittrail_v1_query_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +794,7 @@ func (x *ListSourcesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSourcesResponse.ProtoReflect.Descriptor instead.
 func (*ListSourcesResponse) Descriptor() ([]byte, []int) {
-	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{11}
+	return file_audittrail_v1_query_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListSourcesResponse) GetSources() []*Source {
@@ -655,7 +815,7 @@ var File_audittrail_v1_query_proto protoreflect.FileDescriptor
 
 const file_audittrail_v1_query_proto_rawDesc = "" +
 	"\n" +
-	"\x19audittrail/v1/query.proto\x12\raudittrail.v1\x1a\x19audittrail/v1/event.proto\x1a\x1aaudittrail/v1/source.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"'\n" +
+	"\x19audittrail/v1/query.proto\x12\raudittrail.v1\x1a\x1caudittrail/v1/analysis.proto\x1a\x19audittrail/v1/event.proto\x1a\x1aaudittrail/v1/source.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"'\n" +
 	"\x0fGetEventRequest\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\x02id\">\n" +
 	"\x10GetEventResponse\x12*\n" +
@@ -663,15 +823,26 @@ const file_audittrail_v1_query_proto_rawDesc = "" +
 	"\x15BatchGetEventsRequest\x12\x16\n" +
 	"\x03ids\x18\x01 \x03(\tB\x04\xe2A\x01\x02R\x03ids\"F\n" +
 	"\x16BatchGetEventsResponse\x12,\n" +
-	"\x06events\x18\x01 \x03(\v2\x14.audittrail.v1.EventR\x06events\"g\n" +
+	"\x06events\x18\x01 \x03(\v2\x14.audittrail.v1.EventR\x06events\"\x81\x01\n" +
 	"\x11ListEventsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
-	"\x06filter\x18\x03 \x01(\tR\x06filter\"j\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x18\n" +
+	"\aexplain\x18\x04 \x01(\bR\aexplain\"\xa8\x01\n" +
 	"\x12ListEventsResponse\x12,\n" +
 	"\x06events\x18\x01 \x03(\v2\x14.audittrail.v1.EventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"N\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12<\n" +
+	"\vexplanation\x18\x03 \x01(\v2\x1a.audittrail.v1.ExplanationR\vexplanation\"P\n" +
+	"\x13ExportEventsRequest\x12\x16\n" +
+	"\x06filter\x18\x01 \x01(\tR\x06filter\x12!\n" +
+	"\fresume_token\x18\x02 \x01(\tR\vresumeToken\"\xe5\x01\n" +
+	"\x14ExportEventsResponse\x12,\n" +
+	"\x06events\x18\x01 \x03(\v2\x14.audittrail.v1.EventR\x06events\x12!\n" +
+	"\fresume_token\x18\x02 \x01(\tR\vresumeToken\x12%\n" +
+	"\x0eexported_count\x18\x03 \x01(\x03R\rexportedCount\x12A\n" +
+	"\x0ecomplete_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteAfter\x12\x12\n" +
+	"\x04done\x18\x05 \x01(\bR\x04done\"N\n" +
 	"\x11TailEventsRequest\x12\x16\n" +
 	"\x06filter\x18\x01 \x01(\tR\x06filter\x12!\n" +
 	"\fresume_token\x18\x02 \x01(\tR\vresumeToken\"e\n" +
@@ -689,13 +860,17 @@ const file_audittrail_v1_query_proto_rawDesc = "" +
 	"\x06prefix\x18\x03 \x01(\tR\x06prefix\"n\n" +
 	"\x13ListSourcesResponse\x12/\n" +
 	"\asources\x18\x01 \x03(\v2\x15.audittrail.v1.SourceR\asources\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xb0\x05\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x9a\t\n" +
 	"\fQueryService\x12k\n" +
 	"\bGetEvent\x12\x1e.audittrail.v1.GetEventRequest\x1a\x1f.audittrail.v1.GetEventResponse\"\x1e\x82\xd3\xe4\x93\x02\x18b\x05event\x12\x0f/v1/events/{id}\x12z\n" +
 	"\x0eBatchGetEvents\x12$.audittrail.v1.BatchGetEventsRequest\x1a%.audittrail.v1.BatchGetEventsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/events:batchGet\x12e\n" +
 	"\n" +
 	"ListEvents\x12 .audittrail.v1.ListEventsRequest\x1a!.audittrail.v1.ListEventsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
-	"/v1/events\x12l\n" +
+	"/v1/events\x12n\n" +
+	"\vCountEvents\x12!.audittrail.v1.CountEventsRequest\x1a\".audittrail.v1.CountEventsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/events:count\x12~\n" +
+	"\x0fAggregateEvents\x12%.audittrail.v1.AggregateEventsRequest\x1a&.audittrail.v1.AggregateEventsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/events:aggregate\x12t\n" +
+	"\fExportEvents\x12\".audittrail.v1.ExportEventsRequest\x1a#.audittrail.v1.ExportEventsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/events:export0\x01\x12\x81\x01\n" +
+	"\x0fGetEventContext\x12%.audittrail.v1.GetEventContextRequest\x1a&.audittrail.v1.GetEventContextResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/events/{id}/context\x12l\n" +
 	"\n" +
 	"TailEvents\x12 .audittrail.v1.TailEventsRequest\x1a!.audittrail.v1.TailEventsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/events:tail0\x01\x12w\n" +
 	"\tGetSource\x12\x1f.audittrail.v1.GetSourceRequest\x1a .audittrail.v1.GetSourceResponse\"'\x82\xd3\xe4\x93\x02!b\x06source\x12\x17/v1/sources/{source=**}\x12i\n" +
@@ -713,47 +888,68 @@ func file_audittrail_v1_query_proto_rawDescGZIP() []byte {
 	return file_audittrail_v1_query_proto_rawDescData
 }
 
-var file_audittrail_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_audittrail_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_audittrail_v1_query_proto_goTypes = []any{
-	(*GetEventRequest)(nil),        // 0: audittrail.v1.GetEventRequest
-	(*GetEventResponse)(nil),       // 1: audittrail.v1.GetEventResponse
-	(*BatchGetEventsRequest)(nil),  // 2: audittrail.v1.BatchGetEventsRequest
-	(*BatchGetEventsResponse)(nil), // 3: audittrail.v1.BatchGetEventsResponse
-	(*ListEventsRequest)(nil),      // 4: audittrail.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),     // 5: audittrail.v1.ListEventsResponse
-	(*TailEventsRequest)(nil),      // 6: audittrail.v1.TailEventsRequest
-	(*TailEventsResponse)(nil),     // 7: audittrail.v1.TailEventsResponse
-	(*GetSourceRequest)(nil),       // 8: audittrail.v1.GetSourceRequest
-	(*GetSourceResponse)(nil),      // 9: audittrail.v1.GetSourceResponse
-	(*ListSourcesRequest)(nil),     // 10: audittrail.v1.ListSourcesRequest
-	(*ListSourcesResponse)(nil),    // 11: audittrail.v1.ListSourcesResponse
-	(*Event)(nil),                  // 12: audittrail.v1.Event
-	(*Source)(nil),                 // 13: audittrail.v1.Source
+	(*GetEventRequest)(nil),         // 0: audittrail.v1.GetEventRequest
+	(*GetEventResponse)(nil),        // 1: audittrail.v1.GetEventResponse
+	(*BatchGetEventsRequest)(nil),   // 2: audittrail.v1.BatchGetEventsRequest
+	(*BatchGetEventsResponse)(nil),  // 3: audittrail.v1.BatchGetEventsResponse
+	(*ListEventsRequest)(nil),       // 4: audittrail.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),      // 5: audittrail.v1.ListEventsResponse
+	(*ExportEventsRequest)(nil),     // 6: audittrail.v1.ExportEventsRequest
+	(*ExportEventsResponse)(nil),    // 7: audittrail.v1.ExportEventsResponse
+	(*TailEventsRequest)(nil),       // 8: audittrail.v1.TailEventsRequest
+	(*TailEventsResponse)(nil),      // 9: audittrail.v1.TailEventsResponse
+	(*GetSourceRequest)(nil),        // 10: audittrail.v1.GetSourceRequest
+	(*GetSourceResponse)(nil),       // 11: audittrail.v1.GetSourceResponse
+	(*ListSourcesRequest)(nil),      // 12: audittrail.v1.ListSourcesRequest
+	(*ListSourcesResponse)(nil),     // 13: audittrail.v1.ListSourcesResponse
+	(*Event)(nil),                   // 14: audittrail.v1.Event
+	(*Explanation)(nil),             // 15: audittrail.v1.Explanation
+	(*timestamppb.Timestamp)(nil),   // 16: google.protobuf.Timestamp
+	(*Source)(nil),                  // 17: audittrail.v1.Source
+	(*CountEventsRequest)(nil),      // 18: audittrail.v1.CountEventsRequest
+	(*AggregateEventsRequest)(nil),  // 19: audittrail.v1.AggregateEventsRequest
+	(*GetEventContextRequest)(nil),  // 20: audittrail.v1.GetEventContextRequest
+	(*CountEventsResponse)(nil),     // 21: audittrail.v1.CountEventsResponse
+	(*AggregateEventsResponse)(nil), // 22: audittrail.v1.AggregateEventsResponse
+	(*GetEventContextResponse)(nil), // 23: audittrail.v1.GetEventContextResponse
 }
 var file_audittrail_v1_query_proto_depIdxs = []int32{
-	12, // 0: audittrail.v1.GetEventResponse.event:type_name -> audittrail.v1.Event
-	12, // 1: audittrail.v1.BatchGetEventsResponse.events:type_name -> audittrail.v1.Event
-	12, // 2: audittrail.v1.ListEventsResponse.events:type_name -> audittrail.v1.Event
-	12, // 3: audittrail.v1.TailEventsResponse.events:type_name -> audittrail.v1.Event
-	13, // 4: audittrail.v1.GetSourceResponse.source:type_name -> audittrail.v1.Source
-	13, // 5: audittrail.v1.ListSourcesResponse.sources:type_name -> audittrail.v1.Source
-	0,  // 6: audittrail.v1.QueryService.GetEvent:input_type -> audittrail.v1.GetEventRequest
-	2,  // 7: audittrail.v1.QueryService.BatchGetEvents:input_type -> audittrail.v1.BatchGetEventsRequest
-	4,  // 8: audittrail.v1.QueryService.ListEvents:input_type -> audittrail.v1.ListEventsRequest
-	6,  // 9: audittrail.v1.QueryService.TailEvents:input_type -> audittrail.v1.TailEventsRequest
-	8,  // 10: audittrail.v1.QueryService.GetSource:input_type -> audittrail.v1.GetSourceRequest
-	10, // 11: audittrail.v1.QueryService.ListSources:input_type -> audittrail.v1.ListSourcesRequest
-	1,  // 12: audittrail.v1.QueryService.GetEvent:output_type -> audittrail.v1.GetEventResponse
-	3,  // 13: audittrail.v1.QueryService.BatchGetEvents:output_type -> audittrail.v1.BatchGetEventsResponse
-	5,  // 14: audittrail.v1.QueryService.ListEvents:output_type -> audittrail.v1.ListEventsResponse
-	7,  // 15: audittrail.v1.QueryService.TailEvents:output_type -> audittrail.v1.TailEventsResponse
-	9,  // 16: audittrail.v1.QueryService.GetSource:output_type -> audittrail.v1.GetSourceResponse
-	11, // 17: audittrail.v1.QueryService.ListSources:output_type -> audittrail.v1.ListSourcesResponse
-	12, // [12:18] is the sub-list for method output_type
-	6,  // [6:12] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	14, // 0: audittrail.v1.GetEventResponse.event:type_name -> audittrail.v1.Event
+	14, // 1: audittrail.v1.BatchGetEventsResponse.events:type_name -> audittrail.v1.Event
+	14, // 2: audittrail.v1.ListEventsResponse.events:type_name -> audittrail.v1.Event
+	15, // 3: audittrail.v1.ListEventsResponse.explanation:type_name -> audittrail.v1.Explanation
+	14, // 4: audittrail.v1.ExportEventsResponse.events:type_name -> audittrail.v1.Event
+	16, // 5: audittrail.v1.ExportEventsResponse.complete_after:type_name -> google.protobuf.Timestamp
+	14, // 6: audittrail.v1.TailEventsResponse.events:type_name -> audittrail.v1.Event
+	17, // 7: audittrail.v1.GetSourceResponse.source:type_name -> audittrail.v1.Source
+	17, // 8: audittrail.v1.ListSourcesResponse.sources:type_name -> audittrail.v1.Source
+	0,  // 9: audittrail.v1.QueryService.GetEvent:input_type -> audittrail.v1.GetEventRequest
+	2,  // 10: audittrail.v1.QueryService.BatchGetEvents:input_type -> audittrail.v1.BatchGetEventsRequest
+	4,  // 11: audittrail.v1.QueryService.ListEvents:input_type -> audittrail.v1.ListEventsRequest
+	18, // 12: audittrail.v1.QueryService.CountEvents:input_type -> audittrail.v1.CountEventsRequest
+	19, // 13: audittrail.v1.QueryService.AggregateEvents:input_type -> audittrail.v1.AggregateEventsRequest
+	6,  // 14: audittrail.v1.QueryService.ExportEvents:input_type -> audittrail.v1.ExportEventsRequest
+	20, // 15: audittrail.v1.QueryService.GetEventContext:input_type -> audittrail.v1.GetEventContextRequest
+	8,  // 16: audittrail.v1.QueryService.TailEvents:input_type -> audittrail.v1.TailEventsRequest
+	10, // 17: audittrail.v1.QueryService.GetSource:input_type -> audittrail.v1.GetSourceRequest
+	12, // 18: audittrail.v1.QueryService.ListSources:input_type -> audittrail.v1.ListSourcesRequest
+	1,  // 19: audittrail.v1.QueryService.GetEvent:output_type -> audittrail.v1.GetEventResponse
+	3,  // 20: audittrail.v1.QueryService.BatchGetEvents:output_type -> audittrail.v1.BatchGetEventsResponse
+	5,  // 21: audittrail.v1.QueryService.ListEvents:output_type -> audittrail.v1.ListEventsResponse
+	21, // 22: audittrail.v1.QueryService.CountEvents:output_type -> audittrail.v1.CountEventsResponse
+	22, // 23: audittrail.v1.QueryService.AggregateEvents:output_type -> audittrail.v1.AggregateEventsResponse
+	7,  // 24: audittrail.v1.QueryService.ExportEvents:output_type -> audittrail.v1.ExportEventsResponse
+	23, // 25: audittrail.v1.QueryService.GetEventContext:output_type -> audittrail.v1.GetEventContextResponse
+	9,  // 26: audittrail.v1.QueryService.TailEvents:output_type -> audittrail.v1.TailEventsResponse
+	11, // 27: audittrail.v1.QueryService.GetSource:output_type -> audittrail.v1.GetSourceResponse
+	13, // 28: audittrail.v1.QueryService.ListSources:output_type -> audittrail.v1.ListSourcesResponse
+	19, // [19:29] is the sub-list for method output_type
+	9,  // [9:19] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_audittrail_v1_query_proto_init() }
@@ -761,6 +957,7 @@ func file_audittrail_v1_query_proto_init() {
 	if File_audittrail_v1_query_proto != nil {
 		return
 	}
+	file_audittrail_v1_analysis_proto_init()
 	file_audittrail_v1_event_proto_init()
 	file_audittrail_v1_source_proto_init()
 	type x struct{}
@@ -769,7 +966,7 @@ func file_audittrail_v1_query_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_audittrail_v1_query_proto_rawDesc), len(file_audittrail_v1_query_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,12 +21,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	QueryService_GetEvent_FullMethodName       = "/audittrail.v1.QueryService/GetEvent"
-	QueryService_BatchGetEvents_FullMethodName = "/audittrail.v1.QueryService/BatchGetEvents"
-	QueryService_ListEvents_FullMethodName     = "/audittrail.v1.QueryService/ListEvents"
-	QueryService_TailEvents_FullMethodName     = "/audittrail.v1.QueryService/TailEvents"
-	QueryService_GetSource_FullMethodName      = "/audittrail.v1.QueryService/GetSource"
-	QueryService_ListSources_FullMethodName    = "/audittrail.v1.QueryService/ListSources"
+	QueryService_GetEvent_FullMethodName        = "/audittrail.v1.QueryService/GetEvent"
+	QueryService_BatchGetEvents_FullMethodName  = "/audittrail.v1.QueryService/BatchGetEvents"
+	QueryService_ListEvents_FullMethodName      = "/audittrail.v1.QueryService/ListEvents"
+	QueryService_CountEvents_FullMethodName     = "/audittrail.v1.QueryService/CountEvents"
+	QueryService_AggregateEvents_FullMethodName = "/audittrail.v1.QueryService/AggregateEvents"
+	QueryService_ExportEvents_FullMethodName    = "/audittrail.v1.QueryService/ExportEvents"
+	QueryService_GetEventContext_FullMethodName = "/audittrail.v1.QueryService/GetEventContext"
+	QueryService_TailEvents_FullMethodName      = "/audittrail.v1.QueryService/TailEvents"
+	QueryService_GetSource_FullMethodName       = "/audittrail.v1.QueryService/GetSource"
+	QueryService_ListSources_FullMethodName     = "/audittrail.v1.QueryService/ListSources"
 )
 
 // QueryServiceClient is the client API for QueryService service.
@@ -43,6 +47,19 @@ type QueryServiceClient interface {
 	// Lists stored events, newest `occurred_at` first. A walk through all pages misses nothing that was
 	// stored when it began and repeats nothing, also while new events arrive.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
+	// Counts the events that a filter accepts. Exact when it can be answered in time; else the first part of
+	// the answer and a token for the rest.
+	CountEvents(ctx context.Context, in *CountEventsRequest, opts ...grpc.CallOption) (*CountEventsResponse, error)
+	// Summarizes the events that a filter accepts: a histogram over `occurred_at` and the most frequent
+	// values of fields. Exact when it can be answered in time; else the newest part and a token for the rest.
+	AggregateEvents(ctx context.Context, in *AggregateEventsRequest, opts ...grpc.CallOption) (*AggregateEventsResponse, error)
+	// Sends the whole result of a filter, newest `occurred_at` first, like a walk through all pages of
+	// ListEvents: what was stored when the export began, each event once. Resumable. The stream ends with OK
+	// after a response with `done`; a stream that ends without one was cut off.
+	ExportEvents(ctx context.Context, in *ExportEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportEventsResponse], error)
+	// Returns what happened around one event: the nearest events, before and after it, of its trace, its
+	// session, its main resource and its actor. NOT_FOUND when the event is not stored.
+	GetEventContext(ctx context.Context, in *GetEventContextRequest, opts ...grpc.CallOption) (*GetEventContextResponse, error)
 	// Follows the log: sends events as they are stored (within a second), in the order of each log.
 	// Resumable. The stream ends only with an error or by the client.
 	TailEvents(ctx context.Context, in *TailEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailEventsResponse], error)
@@ -90,9 +107,58 @@ func (c *queryServiceClient) ListEvents(ctx context.Context, in *ListEventsReque
 	return out, nil
 }
 
+func (c *queryServiceClient) CountEvents(ctx context.Context, in *CountEventsRequest, opts ...grpc.CallOption) (*CountEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CountEventsResponse)
+	err := c.cc.Invoke(ctx, QueryService_CountEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryServiceClient) AggregateEvents(ctx context.Context, in *AggregateEventsRequest, opts ...grpc.CallOption) (*AggregateEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AggregateEventsResponse)
+	err := c.cc.Invoke(ctx, QueryService_AggregateEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryServiceClient) ExportEvents(ctx context.Context, in *ExportEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportEventsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &QueryService_ServiceDesc.Streams[0], QueryService_ExportEvents_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportEventsRequest, ExportEventsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type QueryService_ExportEventsClient = grpc.ServerStreamingClient[ExportEventsResponse]
+
+func (c *queryServiceClient) GetEventContext(ctx context.Context, in *GetEventContextRequest, opts ...grpc.CallOption) (*GetEventContextResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetEventContextResponse)
+	err := c.cc.Invoke(ctx, QueryService_GetEventContext_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *queryServiceClient) TailEvents(ctx context.Context, in *TailEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailEventsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &QueryService_ServiceDesc.Streams[0], QueryService_TailEvents_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &QueryService_ServiceDesc.Streams[1], QueryService_TailEvents_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +209,19 @@ type QueryServiceServer interface {
 	// Lists stored events, newest `occurred_at` first. A walk through all pages misses nothing that was
 	// stored when it began and repeats nothing, also while new events arrive.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
+	// Counts the events that a filter accepts. Exact when it can be answered in time; else the first part of
+	// the answer and a token for the rest.
+	CountEvents(context.Context, *CountEventsRequest) (*CountEventsResponse, error)
+	// Summarizes the events that a filter accepts: a histogram over `occurred_at` and the most frequent
+	// values of fields. Exact when it can be answered in time; else the newest part and a token for the rest.
+	AggregateEvents(context.Context, *AggregateEventsRequest) (*AggregateEventsResponse, error)
+	// Sends the whole result of a filter, newest `occurred_at` first, like a walk through all pages of
+	// ListEvents: what was stored when the export began, each event once. Resumable. The stream ends with OK
+	// after a response with `done`; a stream that ends without one was cut off.
+	ExportEvents(*ExportEventsRequest, grpc.ServerStreamingServer[ExportEventsResponse]) error
+	// Returns what happened around one event: the nearest events, before and after it, of its trace, its
+	// session, its main resource and its actor. NOT_FOUND when the event is not stored.
+	GetEventContext(context.Context, *GetEventContextRequest) (*GetEventContextResponse, error)
 	// Follows the log: sends events as they are stored (within a second), in the order of each log.
 	// Resumable. The stream ends only with an error or by the client.
 	TailEvents(*TailEventsRequest, grpc.ServerStreamingServer[TailEventsResponse]) error
@@ -168,6 +247,18 @@ func (UnimplementedQueryServiceServer) BatchGetEvents(context.Context, *BatchGet
 }
 func (UnimplementedQueryServiceServer) ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListEvents not implemented")
+}
+func (UnimplementedQueryServiceServer) CountEvents(context.Context, *CountEventsRequest) (*CountEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CountEvents not implemented")
+}
+func (UnimplementedQueryServiceServer) AggregateEvents(context.Context, *AggregateEventsRequest) (*AggregateEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AggregateEvents not implemented")
+}
+func (UnimplementedQueryServiceServer) ExportEvents(*ExportEventsRequest, grpc.ServerStreamingServer[ExportEventsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportEvents not implemented")
+}
+func (UnimplementedQueryServiceServer) GetEventContext(context.Context, *GetEventContextRequest) (*GetEventContextResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetEventContext not implemented")
 }
 func (UnimplementedQueryServiceServer) TailEvents(*TailEventsRequest, grpc.ServerStreamingServer[TailEventsResponse]) error {
 	return status.Error(codes.Unimplemented, "method TailEvents not implemented")
@@ -253,6 +344,71 @@ func _QueryService_ListEvents_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _QueryService_CountEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CountEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).CountEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_CountEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).CountEvents(ctx, req.(*CountEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueryService_AggregateEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AggregateEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).AggregateEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_AggregateEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).AggregateEvents(ctx, req.(*AggregateEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueryService_ExportEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportEventsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(QueryServiceServer).ExportEvents(m, &grpc.GenericServerStream[ExportEventsRequest, ExportEventsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type QueryService_ExportEventsServer = grpc.ServerStreamingServer[ExportEventsResponse]
+
+func _QueryService_GetEventContext_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetEventContextRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).GetEventContext(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_GetEventContext_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).GetEventContext(ctx, req.(*GetEventContextRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _QueryService_TailEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(TailEventsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -320,6 +476,18 @@ var QueryService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _QueryService_ListEvents_Handler,
 		},
 		{
+			MethodName: "CountEvents",
+			Handler:    _QueryService_CountEvents_Handler,
+		},
+		{
+			MethodName: "AggregateEvents",
+			Handler:    _QueryService_AggregateEvents_Handler,
+		},
+		{
+			MethodName: "GetEventContext",
+			Handler:    _QueryService_GetEventContext_Handler,
+		},
+		{
 			MethodName: "GetSource",
 			Handler:    _QueryService_GetSource_Handler,
 		},
@@ -329,6 +497,11 @@ var QueryService_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ExportEvents",
+			Handler:       _QueryService_ExportEvents_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "TailEvents",
 			Handler:       _QueryService_TailEvents_Handler,
