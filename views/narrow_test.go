@@ -127,17 +127,17 @@ func TestTermsBeyondSQL(t *testing.T) {
 }
 
 func TestListCursorSurvivesItsToken(t *testing.T) {
-	c := listCursor{below: greatestID, sizes: sizes{0, 1, 1 << 40}}
-	got, err := decodeListCursor(c.encode())
-	if err != nil || got.below != c.below || !slices.Equal(got.sizes, c.sizes) {
+	c := cursor{now: time.Now().UTC(), begun: true, at: greatestID, sizes: sizes{0, 1, 1 << 40}}
+	got, err := decodeCursor(c.encode())
+	if err != nil || got.at != c.at || !got.now.Equal(c.now) || !slices.Equal(got.sizes, c.sizes) {
 		t.Errorf("got %v, %v", got, err)
 	}
 	for n := range len(c.encode()) {
-		if _, err := decodeListCursor(c.encode()[:n]); err == nil {
+		if _, err := decodeCursor(c.encode()[:n]); err == nil {
 			t.Errorf("%d bytes of it are taken for one", n)
 		}
 	}
-	if _, err := decodeListCursor(append(c.encode(), 0)); err == nil {
+	if _, err := decodeCursor(append(c.encode(), 0)); err == nil {
 		t.Error("a longer one is taken for one")
 	}
 	if s := (sizes{3}); s.of(0) != 3 || s.of(1) != 0 {

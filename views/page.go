@@ -1,12 +1,12 @@
 package views
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"github.com/maxviazov/audittrail/proto/event"
 )
@@ -26,7 +26,7 @@ const (
 var errToken = errors.New("is no token of this request; expected the token of its last response, with the same filter and principal")
 
 const (
-	tokenVersion = 1
+	tokenVersion = 2
 	tokenMAC     = 16
 )
 
@@ -63,19 +63,37 @@ func (t *tokens) mac(body []byte, bound []string) []byte {
 	return h.Sum(nil)[:tokenMAC]
 }
 
-// listCursor is where a walk through ListEvents stands.
-type listCursor struct {
-	below event.ID // what follows has a smaller id
-	sizes sizes    // of the logs when the walk began
+// cursor is where a walk stands.
+type cursor struct {
+	now   time.Time // when it began: what `now` in its filter means
+	sizes sizes     // of the logs when it began
+	begun bool      // false: nothing was looked at, and at means nothing
+	at    event.ID  // newest first: what follows is smaller; oldest first: what follows is this or greater
 }
 
-func (c listCursor) encode() []byte { return c.sizes.encode(bytes.Clone(c.below[:])) }
+func (c cursor) encode() []byte {
+	b := binary.BigEndian.AppendUint64(nil, uint64(c.now.UnixNano()))
+	if c.begun {
+		b = append(append(b, 1), c.at[:]...)
+	} else {
+		b = append(b, 0)
+	}
+	return c.sizes.encode(b)
+}
 
-func decodeListCursor(b []byte) (c listCursor, err error) {
-	if copy(c.below[:], b) != len(c.below) {
+func decodeCursor(b []byte) (c cursor, err error) {
+	if len(b) < 9 || b[8] > 1 {
 		return c, errToken
 	}
-	c.sizes, err = decodeSizes(b[len(c.below):])
+	c.now = time.Unix(0, int64(binary.BigEndian.Uint64(b))).UTC()
+	c.begun = b[8] == 1
+	if b = b[9:]; c.begun {
+		if copy(c.at[:], b) != len(c.at) {
+			return c, errToken
+		}
+		b = b[len(c.at):]
+	}
+	c.sizes, err = decodeSizes(b)
 	return c, err
 }
 

@@ -53,9 +53,14 @@ func eventAt(l location, b *bundle) (*audittrailv1.Event, error) {
 	if err != nil || record == nil {
 		return nil, err
 	}
-	e, id, err := decode(record, l.log, l.index)
-	if err == nil && id != l.id {
-		err = damaged(nil, "entry %d of log %d is %s, not %s", l.index, l.log, id, l.id)
+	return found{l, record}.event()
+}
+
+// event decodes what was found, and checks that it is the record its row speaks of.
+func (f found) event() (*audittrailv1.Event, error) {
+	e, id, err := decode(f.payload, f.log, f.index)
+	if err == nil && id != f.id {
+		err = damaged(nil, "entry %d of log %d is %s, not %s", f.index, f.log, id, f.id)
 	}
 	if err != nil {
 		return nil, err

@@ -9,14 +9,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/maxviazov/audittrail/proto/event"
 )
 
-const (
-	// maxActions bounds the dictionary of actions; further ones have the id 0, and are found in the records only.
-	maxActions = 100_000
-	// maxCached bounds the memory of a dictionary; it is emptied when full, and filled again from PostgreSQL.
-	maxCached = 200_000
-)
+// maxCached bounds the memory of a dictionary; it is emptied when full, and filled again from PostgreSQL.
+const maxCached = 200_000
 
 // dictionary gives the numbers of sources and actions. It is thrown away with the session (R11): after a rollback of PostgreSQL its numbers may
 // be somebody else's.
@@ -41,7 +39,7 @@ func newDictionary() *dictionary {
 	d := &dictionary{}
 	d.sources.insert, d.sources.find = statements("sources", "source_id", "path")
 	d.actions.insert, d.actions.find = statements("actions", "action_id", "name")
-	d.sources.limit, d.actions.limit = math.MaxInt32, maxActions
+	d.sources.limit, d.actions.limit = math.MaxInt32, event.MaxNamedActions
 	for _, t := range []*names{&d.sources, &d.actions} {
 		t.ids, t.missing = make(map[string]int32), make(map[string]struct{})
 	}

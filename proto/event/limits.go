@@ -55,5 +55,9 @@ const (
 	MaxRetentionDays  = 36_500
 )
 
+// MaxNamedActions is how many different actions the store gives numbers; events of further ones have the number 0, and are told apart
+// by their records only.
+const MaxNamedActions = 100_000
+
 // MinOccurredAt is the earliest time an event may have happened at.
 var MinOccurredAt = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
