@@ -47,17 +47,27 @@ test-pg15: ## Run the tests of the store on PostgreSQL 15, the oldest supported
 	@internal/tools/setup.sh redis postgresql15
 	AUDITTRAIL_TEST_PG=15 $(GOTEST) -timeout 10m ./processors/sink/... ./views/...
 
-.PHONY: test-kill
-test-kill: ## Run the kill tests in full on the in-process broker
+.PHONY: faults-quick
+faults-quick: ## Run the quick fault scenarios on the in-process broker (at most 8 minutes)
 	@internal/tools/setup.sh redis
-	AUDITTRAIL_KILL=long $(GOTEST) -count 1 -run Kill -timeout 40m ./bench/...
+	go run ./bench/cmd/faults -quick -parallel 3 $(ARGS)
+
+.PHONY: faults
+faults: ## Run every fault scenario on Apache Kafka, and those of the in-process broker there (at most 60 minutes); the report is bin/faults.md
+	@internal/tools/setup.sh redis java maven postgresql15
+	go run ./bench/cmd/faults -broker kafka,kfake -parallel 2 -report bin/faults.md $(ARGS)
+
+.PHONY: faults-mutations
+faults-mutations: ## Switch off one rule of the engine after the other: each must turn its scenario red
+	@internal/tools/setup.sh redis java maven
+	go run ./bench/cmd/faults -mutations $(ARGS)
 
 # The tests against a real Apache Kafka have the build tag realkafka and RealKafka in their names
 # (internal/tools/repo_test.go holds both together).
 .PHONY: test-kafka
-test-kafka: ## Run the end-to-end and kill tests against a real Apache Kafka (Java 17, Maven)
+test-kafka: ## Run the tests against a real Apache Kafka (Java 17, Maven)
 	@internal/tools/setup.sh redis java maven
-	AUDITTRAIL_KILL=$${AUDITTRAIL_KILL:-long} $(GOTEST) -tags realkafka -run RealKafka -p 1 -count 1 -timeout 40m \
+	$(GOTEST) -tags realkafka -run RealKafka -p 1 -count 1 -timeout 40m \
 		$$(git grep -l '^//go:build realkafka' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's,^,./,')
 
 .PHONY: lint

@@ -7,6 +7,7 @@
 //   - load: producers that retry until each event is acknowledged.
 //   - judge: reads the store with a segment reader of its own and compares it with the ledger.
 //   - stage: real components as processes; kill, stop, start again.
+//   - faults, cmd/faults: scenarios that inject faults, and the report of what came out.
 //   - cmd/bench: events per second and CPU-seconds per million events, per process.
 //
 // Nothing here is part of the service, and the judge shares no code with it but the generated

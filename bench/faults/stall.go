@@ -1,10 +1,9 @@
-package bench_test
+package faults
 
 import (
 	"context"
 	"slices"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,7 +20,7 @@ type stallWatch struct {
 }
 
 // watchStalls watches until the test ends.
-func watchStalls(t *testing.T, dsn string, partitions int) *stallWatch {
+func watchStalls(t *T, dsn string, partitions int) *stallWatch {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {

@@ -1,14 +1,11 @@
-package bench_test
+package faults
 
 import (
-	"os"
-	"testing"
 	"time"
 
 	"github.com/maxviazov/audittrail/bench/load"
 	"github.com/maxviazov/audittrail/bench/stage"
 	"github.com/maxviazov/audittrail/bench/traffic"
-	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
 )
 
 // killPlan is how long and how hard a kill test is.
@@ -20,23 +17,25 @@ type killPlan struct {
 	down   time.Duration
 }
 
-// The short plan is part of every test run; the long one (make test-kill, make test-kafka) sends at least 500,000 events and
-// kills each part at least ten times.
-func plan(t *testing.T) killPlan {
-	if os.Getenv("AUDITTRAIL_KILL") == "long" {
+// killPlan: the short one is part of quick runs; the long one sends 500,000 events and kills each part ten times.
+func (t *T) killPlan() killPlan {
+	if t.Long {
 		return killPlan{events: 500_000, kills: 10, rate: 3000, pause: 1500 * time.Millisecond, down: 500 * time.Millisecond}
 	}
-	t.Log("short plan; AUDITTRAIL_KILL=long for the long one")
 	return killPlan{events: 40_000, kills: 2, rate: 2000, pause: 700 * time.Millisecond, down: 300 * time.Millisecond}
 }
 
-// TestKillEverything holds the contract as a whole (R1 to R16, R18 to R20): whatever is killed at whatever moment, what was
+var killScenarios = []Scenario{
+	{ID: "F01-05-kill", Title: "kill -9 of every part in turn, the broker and PostgreSQL among them: what was acknowledged is stored exactly once",
+		Quick: true, Run: killEverything},
+}
+
+// killEverything holds the contract as a whole (R1 to R16, R18 to R20): whatever is killed at whatever moment, what was
 // acknowledged is stored exactly once, and nothing else is.
-func TestKillEverything(t *testing.T) {
-	p := plan(t)
-	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: binary(t),
-		emitters: 1, enrichers: 2, sinks: 2, gateways: 1})
-	s.killAndJudge(p, nil)
+func killEverything(t *T) {
+	c := t.kafka()
+	s := startSystem(t, systemConfig{cluster: c, partitions: 4, emitters: 1, enrichers: 2, sinks: 2, gateways: 1})
+	s.killAndJudge(t.killPlan(), c.victims())
 }
 
 // killAndJudge sends traffic with deliberate duplicates while everything is killed in turn, then compares.
@@ -47,7 +46,7 @@ func (s *system) killAndJudge(p killPlan, more []stage.Victim) {
 		victims = append(victims, stage.VictimOf(process))
 	}
 	victims = append(append(victims, s.postgresVictim()), more...)
-	nemesis := &stage.Nemesis{Victims: victims, Times: p.kills, Pause: p.pause, Down: p.down, Seed: 1}
+	nemesis := &stage.Nemesis{Victims: victims, Times: p.kills, Pause: p.pause, Down: p.down, Seed: s.t.Seed}
 	report := s.run(s.t.Context(), load.Config{
 		Shape:  traffic.Shape{Seed: 1, Start: time.Now().Add(-time.Hour)},
 		Events: p.events, Batch: 100, Workers: 8, DuplicatePercent: 5, Rate: p.rate,

@@ -1,4 +1,4 @@
-package bench_test
+package faults
 
 import (
 	"bytes"
@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -59,7 +58,7 @@ type letter struct {
 	event     *audittrailv1.Event // what the original says, its stamps left out
 }
 
-func newBadInput(t *testing.T, s *system) *badInput {
+func newBadInput(t *T, s *system) *badInput {
 	t.Helper()
 	l, err := ledger.Create(s.ledger)
 	if err != nil {
@@ -85,7 +84,7 @@ func newBadInput(t *testing.T, s *system) *badInput {
 	return b
 }
 
-func (b *badInput) client(t *testing.T, more ...kgo.Opt) *kgo.Client {
+func (b *badInput) client(t *T, more ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(b.Brokers...), kgo.DefaultProduceTopic("audit-events"),
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), kgo.ProducerLinger(0), kgo.ProducerBatchMaxBytes(500 << 10)}, more...)...)
@@ -116,7 +115,7 @@ func (b *badInput) broken(source string, l limit, over int) *audittrailv1.Event 
 }
 
 // store says that an event must be stored: it is acknowledged, or in the topic.
-func (b *badInput) store(t *testing.T, events ...*audittrailv1.Event) {
+func (b *badInput) store(t *T, events ...*audittrailv1.Event) {
 	t.Helper()
 	var entries []ledger.Entry
 	for _, e := range events {
@@ -136,7 +135,7 @@ func (b *badInput) store(t *testing.T, events ...*audittrailv1.Event) {
 }
 
 // encode is the wire form of an event, also when its text is not UTF-8.
-func encode(t *testing.T, e *audittrailv1.Event) []byte {
+func encode(t *T, e *audittrailv1.Event) []byte {
 	t.Helper()
 	raw, err := e.MarshalVT()
 	if err != nil {
@@ -146,7 +145,7 @@ func encode(t *testing.T, e *audittrailv1.Event) []byte {
 }
 
 // envelope is a message of several events, as the emitter writes it: magic, version, EventBatch.
-func envelope(t *testing.T, events ...[]byte) []byte {
+func envelope(t *T, events ...[]byte) []byte {
 	t.Helper()
 	raw, err := proto.Marshal(&pipelinev1.EventBatch{Events: events})
 	if err != nil {
@@ -156,12 +155,12 @@ func envelope(t *testing.T, events ...[]byte) []byte {
 }
 
 // raw writes one message straight into the topic and returns where it stands.
-func (b *badInput) raw(t *testing.T, key, value []byte) *kgo.Record {
+func (b *badInput) raw(t *T, key, value []byte) *kgo.Record {
 	t.Helper()
 	return produce(t, b.kafka, &kgo.Record{Key: key, Value: value})
 }
 
-func produce(t *testing.T, cl *kgo.Client, r *kgo.Record) *kgo.Record {
+func produce(t *T, cl *kgo.Client, r *kgo.Record) *kgo.Record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -173,7 +172,7 @@ func produce(t *testing.T, cl *kgo.Client, r *kgo.Record) *kgo.Record {
 }
 
 // rawGood writes a valid event straight into the topic.
-func (b *badInput) rawGood(t *testing.T, source string) {
+func (b *badInput) rawGood(t *T, source string) {
 	t.Helper()
 	e := b.event(source)
 	b.store(t, e)
@@ -181,7 +180,7 @@ func (b *badInput) rawGood(t *testing.T, source string) {
 }
 
 // rawBad writes a message that must become one dead letter, between two that must be stored.
-func (b *badInput) rawBad(t *testing.T, key, value []byte, want letter) {
+func (b *badInput) rawBad(t *T, key, value []byte, want letter) {
 	t.Helper()
 	b.rawGood(t, "bad/before/prod")
 	b.expect(b.raw(t, key, value), want)
@@ -217,7 +216,7 @@ type storedLetter struct {
 	WasRedriven bool
 }
 
-func (b *badInput) storedLetters(t *testing.T) []storedLetter {
+func (b *badInput) storedLetters(t *T) []storedLetter {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), b.DSN)
 	if err != nil {
@@ -237,7 +236,7 @@ func (b *badInput) storedLetters(t *testing.T) []storedLetter {
 }
 
 // account compares the table of dead letters with what must be there, one by one, and returns its rows.
-func (b *badInput) account(t *testing.T) []storedLetter {
+func (b *badInput) account(t *T) []storedLetter {
 	t.Helper()
 	rows := b.storedLetters(t)
 	left := slices.Clone(rows)
@@ -312,7 +311,7 @@ func (l letter) differs(row storedLetter) string {
 }
 
 // accountTopic compares the topic of dead letters with the table: at least once each, and nothing else.
-func (b *badInput) accountTopic(t *testing.T, rows []storedLetter) {
+func (b *badInput) accountTopic(t *T, rows []storedLetter) {
 	t.Helper()
 	type slot struct {
 		partition int32
@@ -345,7 +344,7 @@ func (b *badInput) accountTopic(t *testing.T, rows []storedLetter) {
 }
 
 // readTopic reads all that is in a topic now.
-func readTopic(t *testing.T, brokers []string, topic string) []*kgo.Record {
+func readTopic(t *T, brokers []string, topic string) []*kgo.Record {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	if err != nil {
@@ -372,7 +371,7 @@ func readTopic(t *testing.T, brokers []string, topic string) []*kgo.Record {
 }
 
 // accountCLI compares what `audittrail deadletters list` says with the table.
-func (b *badInput) accountCLI(t *testing.T, rows []storedLetter) {
+func (b *badInput) accountCLI(t *T, rows []storedLetter) {
 	t.Helper()
 	out, err := b.Run(t.Context(), "deadletters", "list", "--limit", "0", "-o", "jsonl", "--addr", b.gatewayAddrs[0])
 	if err != nil {

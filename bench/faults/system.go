@@ -1,12 +1,9 @@
-package bench_test
+package faults
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"path/filepath"
-	"sync"
-	"testing"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,27 +17,11 @@ import (
 	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
 )
 
-func TestMain(m *testing.M) {
-	// Started again by stage.Kfake, this program is the broker: one that can be stopped and keeps its data.
-	if len(os.Args) > 1 && os.Args[1] == stage.BrokerArg {
-		if err := stage.Broker(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	code := embeddedtest.Main(m)
-	binaries.Range(func(_, path any) bool {
-		os.RemoveAll(filepath.Dir(path.(string))) // in a temporary directory: what stays is swept some day
-		return true
-	})
-	os.Exit(code)
-}
-
 // system is a whole installation in processes of its own.
 type system struct {
 	stage.Pipeline
-	t        *testing.T
+	t        *T
+	cluster  *cluster // nil when the scenario runs its broker itself
 	postgres *embeddedtest.Server
 	redis    *embeddedtest.RedisServer
 
@@ -52,56 +33,32 @@ type system struct {
 }
 
 type systemConfig struct {
-	brokers                              []string
+	cluster                              *cluster // nil: see brokers
+	brokers                              []string // nil: those of cluster
 	partitions, replicas, minInsync      int
 	emitters, enrichers, sinks, gateways int
-	binary                               string
+	binary                               string // empty: as the settings say
 	env                                  []string
 	postgres                             *embeddedtest.Server // nil: a new one with the usual settings
 }
 
-var binaries sync.Map // build tags → path, so that a test run compiles each variant once
-
-func binary(t *testing.T, tags ...string) string {
-	t.Helper()
-	key := fmt.Sprint(tags)
-	if path, ok := binaries.Load(key); ok {
-		return path.(string)
-	}
-	dir, err := os.MkdirTemp("", "audittrail-bench-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	path, err := stage.Build(t.Context(), dir, tags...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	binaries.Store(key, path)
-	return path
-}
-
-// workDir is where a system keeps its logs: AUDITTRAIL_KEEP names a directory in which they stay after the test.
-func workDir(t *testing.T) string {
-	t.Helper()
-	keep := os.Getenv("AUDITTRAIL_KEEP")
-	if keep == "" {
-		return t.TempDir()
-	}
-	dir, err := os.MkdirTemp(keep, t.Name()+"-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // startSystem prepares topics and tables and starts all roles.
-func startSystem(t *testing.T, c systemConfig) *system {
+func startSystem(t *T, c systemConfig) *system {
 	t.Helper()
-	s := &system{t: t, postgres: c.postgres, redis: embeddedtest.NewRedis(t)}
+	s := &system{t: t, cluster: c.cluster, postgres: c.postgres, redis: embeddedtest.NewRedis(t)}
 	if s.postgres == nil {
 		s.postgres = embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{})
 	}
-	dir := workDir(t)
+	dir := t.TempDir()
+	if c.brokers == nil {
+		c.brokers = c.cluster.brokers()
+	}
+	if c.binary == "" {
+		c.binary = t.program()
+	}
+	if t.Mutation != "" {
+		c.env = append(slices.Clone(c.env), "AUDITTRAIL_MUTATION="+t.Mutation)
+	}
 	s.ledger = filepath.Join(dir, "ledger")
 	s.Pipeline = stage.Pipeline{Dir: dir, Binary: c.binary, Brokers: c.brokers, DSN: s.postgres.DSN(), Redis: s.redis.Addr(),
 		Partitions: c.partitions, Replicas: c.replicas, MinInsync: c.minInsync, Env: c.env}
@@ -142,7 +99,18 @@ func startSystem(t *testing.T, c systemConfig) *system {
 			p.Kill9()
 		}
 	})
+	s.track()
 	return s
+}
+
+// track keeps the most memory of each process for the report, until the scenario ends.
+func (s *system) track() {
+	m := s.watchMemory()
+	s.t.Cleanup(func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		s.t.remembers(m.high)
+	})
 }
 
 func (s *system) processes() []*stage.Process {
@@ -200,6 +168,9 @@ func (s *system) run(ctx context.Context, traffic load.Config, nemesis *stage.Ne
 // settle waits until everything acknowledged is stored.
 func (s *system) settle(within time.Duration) error {
 	s.t.Helper()
+	if s.t.Mutation != "" {
+		within = min(within, 25*time.Second) // it may never settle, which is what shows the mutation
+	}
 	ctx, cancel := context.WithTimeout(s.t.Context(), within)
 	defer cancel()
 	began := time.Now()
@@ -220,5 +191,6 @@ func (s *system) judge() *judge.Verdict {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.t.judged(v)
 	return v
 }

@@ -1,4 +1,4 @@
-package bench_test
+package faults
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/google/uuid"
@@ -37,12 +36,22 @@ func faultShape(seed uint64) traffic.Shape {
 	return traffic.Shape{Seed: seed, Start: time.Now().Add(-time.Hour), Sources: 40, Run: 50, Padding: faultPadding}
 }
 
-// TestBrokerUnreachable holds clauses 1, 2 and 6 of the contract: while the broker is gone, and while it hangs, producers are told to
+var outageScenarios = []Scenario{
+	{ID: "F11-broker-gone", Title: "the broker gone and hung for longer than the emitter waits: refusals that say when to try again, bounded memory, nothing lost",
+		Needs: Kfake, Quick: true, Run: brokerUnreachable},
+	{ID: "F05-postgres-gone", Title: "PostgreSQL stopped, and hung: producers are not affected, the sink holds a bounded part of what waits",
+		Quick: true, Run: postgresUnreachable},
+	{ID: "F16-disk-full", Title: "the disk of PostgreSQL full: the sink tries again until there is space", Quick: true, Run: postgresDiskFull},
+	{ID: "F16-wal-disk-full", Title: "the WAL disk of PostgreSQL full: it ends in the middle of COMMIT, and what it said about that is not believed",
+		Quick: true, Run: postgresWALDiskFull},
+	{ID: "F10-redis", Title: "Redis hung, killed and back empty: right answers, and soon", Quick: true, Run: redisUnreachable},
+}
+
+// brokerUnreachable holds clauses 1, 2 and 6 of the contract: while the broker is gone, and while it hangs, producers are told to
 // try again and when; memory stays bounded however much they offer; once it is back everything acknowledged is stored, once.
-func TestBrokerUnreachable(t *testing.T) {
-	program := inParallel(t)
+func brokerUnreachable(t *T) {
 	events, down := 9000, 13*time.Second // longer than the emitter waits for an acknowledgement (10 s)
-	if long() {
+	if t.Long {
 		events, down = 60_000, 90*time.Second
 	}
 	const budget = 8 << 20
@@ -52,7 +61,7 @@ func TestBrokerUnreachable(t *testing.T) {
 	}
 	t.Cleanup(broker.Kill9)
 	waitFor(t, "the broker serves", 20*time.Second, func() bool { return listens(addr) })
-	s := startSystem(t, systemConfig{brokers: []string{addr}, partitions: 4, binary: program, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
+	s := startSystem(t, systemConfig{brokers: []string{addr}, partitions: 4, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
 		env: []string{fmt.Sprintf("AUDITTRAIL_EMITTER_MAX_IN_FLIGHT_BYTES=%d", budget)}})
 	s.allReady(30 * time.Second)
 	memory := s.watchMemory()
@@ -95,17 +104,16 @@ func TestBrokerUnreachable(t *testing.T) {
 	memory.look(t, "after", roomy)
 }
 
-// TestPostgresUnreachable holds clauses 1 and 6 and R10, R11: while PostgreSQL is stopped, and while it hangs, producers are not
+// postgresUnreachable holds clauses 1 and 6 and R10, R11: while PostgreSQL is stopped, and while it hangs, producers are not
 // affected at all, since an acknowledgement says that Kafka has the event; the sink holds a bounded part of what waits; queries are told
 // to try again. Once PostgreSQL is back everything is stored, once, by the same processes.
-func TestPostgresUnreachable(t *testing.T) {
-	program := inParallel(t)
+func postgresUnreachable(t *T) {
 	down, hung, rate := 20*time.Second, 6*time.Second, 700
-	if long() {
+	if t.Long {
 		down, hung = 3*time.Minute, 90*time.Second
 	}
 	events := rate * int((down+hung+14*time.Second)/time.Second)
-	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: program, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
+	s := startSystem(t, systemConfig{cluster: t.kafka(), partitions: 4, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
 		env: []string{"AUDITTRAIL_SINK_BATCH_BYTES=1MiB"}})
 	s.allReady(30 * time.Second)
 	memory := s.watchMemory()
@@ -175,18 +183,17 @@ func TestPostgresUnreachable(t *testing.T) {
 	memory.look(t, "after", roomy)
 }
 
-// TestPostgresDiskFull holds clauses 1 and 6: the disk of PostgreSQL is full (a tablespace on a small file system). Producers are not
+// postgresDiskFull holds clauses 1 and 6: the disk of PostgreSQL is full (a tablespace on a small file system). Producers are not
 // affected, the sink tries again with the same entries, and once there is space everything is stored, once.
-func TestPostgresDiskFull(t *testing.T) {
-	program := inParallel(t)
+func postgresDiskFull(t *T) {
 	const rate = 1500
 	events, full := 24_000, 5*time.Second
-	if long() {
+	if t.Long {
 		events, full = 120_000, time.Minute
 	}
 	postgres := embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{})
 	disk := dataDisk(t, 512, postgres)
-	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: program, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
+	s := startSystem(t, systemConfig{cluster: t.kafka(), partitions: 4, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
 		postgres: postgres})
 	s.allReady(30 * time.Second)
 	memory := s.watchMemory()
@@ -217,15 +224,14 @@ func TestPostgresDiskFull(t *testing.T) {
 	memory.look(t, "in all", roomy)
 }
 
-// TestPostgresWALDiskFull holds clauses 1 and 6 for the worse full disk, that of the WAL: PostgreSQL ends in the middle of a COMMIT and
+// postgresWALDiskFull holds clauses 1 and 6 for the worse full disk, that of the WAL: PostgreSQL ends in the middle of a COMMIT and
 // does not start again before there is space. What the sink was told about that COMMIT, if anything, is not what it believes (R11).
-func TestPostgresWALDiskFull(t *testing.T) {
-	program := inParallel(t)
+func postgresWALDiskFull(t *T) {
 	const rate = 1000
 	events := 15_000
 	postgres := embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{Settings: map[string]string{"min_wal_size": "32MB", "max_wal_size": "64MB"}})
 	disk := walDisk(t, 512, postgres)
-	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: program, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
+	s := startSystem(t, systemConfig{cluster: t.kafka(), partitions: 4, emitters: 1, enrichers: 1, sinks: 1, gateways: 1,
 		postgres: postgres})
 	s.allReady(30 * time.Second)
 	traffic := s.start(load.Config{Shape: faultShape(65), Events: events, Batch: 50, Workers: 4, Rate: rate})
@@ -260,16 +266,15 @@ func TestPostgresWALDiskFull(t *testing.T) {
 	s.judged(events)
 }
 
-// TestRedisUnreachable holds clause 1 and what DESIGN says of Redis, that nothing needs it: while it hangs, while it is gone and
+// redisUnreachable holds clause 1 and what DESIGN says of Redis, that nothing needs it: while it hangs, while it is gone and
 // when it is back, empty, producers with request ids and readers get the right answers, and soon.
-func TestRedisUnreachable(t *testing.T) {
-	program := inParallel(t)
+func redisUnreachable(t *T) {
 	const rate = 300
 	events := 4500
-	if long() {
+	if t.Long {
 		events = 40_000
 	}
-	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4, binary: program, emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
+	s := startSystem(t, systemConfig{cluster: t.kafka(), partitions: 4, emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
 	s.allReady(30 * time.Second)
 	memory := s.watchMemory()
 	shape := faultShape(64)
@@ -350,16 +355,8 @@ func TestRedisUnreachable(t *testing.T) {
 	memory.look(t, "in all", roomy)
 }
 
-// inParallel lets the tests of faults wait at the same time, which is most of what they do. The program is compiled before, once.
-func inParallel(t *testing.T) string {
-	t.Helper()
-	path := binary(t)
-	t.Parallel()
-	return path
-}
-
 // pause waits while a fault lasts: its length is the test's input, not a guess at when something has happened.
-func pause(t *testing.T, d time.Duration) {
+func pause(t *T, d time.Duration) {
 	t.Helper()
 	select {
 	case <-time.After(d):

@@ -1,4 +1,4 @@
-package bench_test
+package faults
 
 import (
 	"errors"
@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"testing"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,7 +19,7 @@ import (
 // onlineCopy copies the data directory of a running server while it is written, and returns the copy, which stands beside the
 // original. It is what pg_basebackup does, which the embedded PostgreSQL does not bring along (PostgreSQL documentation,
 // "Making a base backup using the low level API"): the copy is torn, and the log from the start of the copy to its end mends it.
-func onlineCopy(t *testing.T, server *embeddedtest.Server) string {
+func onlineCopy(t *T, server *embeddedtest.Server) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), server.DSN())
 	if err != nil {
@@ -128,7 +127,7 @@ func sameOwner(path, target string) error {
 
 // recordsIn runs the copy for a moment, out of everybody's sight, and says how many records are stored in it. The copy is mended
 // then, and starts quickly the next time.
-func recordsIn(t *testing.T, copied string) int {
+func recordsIn(t *T, copied string) int {
 	t.Helper()
 	server := embeddedtest.PostgresServer(t, embeddedtest.ServerOptions{DataDir: copied})
 	defer server.Stop(t)
@@ -150,7 +149,7 @@ func recordsIn(t *testing.T, copied string) int {
 
 // swapIn kills the server and starts it again on the copy, at the same address: what a restore of a backup looks like to
 // everybody else.
-func swapIn(t *testing.T, server *embeddedtest.Server, copied string) {
+func swapIn(t *T, server *embeddedtest.Server, copied string) {
 	t.Helper()
 	server.Kill9(t)
 	dir := server.DataDir()

@@ -1,4 +1,4 @@
-package bench_test
+package faults
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"testing"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,7 +18,7 @@ import (
 type disk struct{ dir, ballast string }
 
 // mountDisk mounts a tmpfs of the given size, with a directory in it that belongs to the server's user.
-func mountDisk(t *testing.T, mib int, server *embeddedtest.Server) (d *disk, place string) {
+func mountDisk(t *T, mib int, server *embeddedtest.Server) (d *disk, place string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "audittrail-disk-")
 	if err != nil {
@@ -46,7 +45,7 @@ func mountDisk(t *testing.T, mib int, server *embeddedtest.Server) (d *disk, pla
 }
 
 // own gives a path to the user that runs the server.
-func own(t *testing.T, server *embeddedtest.Server, path string) {
+func own(t *T, server *embeddedtest.Server, path string) {
 	t.Helper()
 	owner, err := pgserver.OwnerOf(server.DataDir())
 	if err != nil {
@@ -59,7 +58,7 @@ func own(t *testing.T, server *embeddedtest.Server, path string) {
 
 // dataDisk moves the server's database to a small disk, before there is anything in it. WAL stays where it is: a full disk of data is
 // an error of statements.
-func dataDisk(t *testing.T, mib int, server *embeddedtest.Server) *disk {
+func dataDisk(t *T, mib int, server *embeddedtest.Server) *disk {
 	t.Helper()
 	d, place := mountDisk(t, mib, server)
 	// A database can only be moved from another one.
@@ -85,7 +84,7 @@ func dataDisk(t *testing.T, mib int, server *embeddedtest.Server) *disk {
 }
 
 // walDisk moves the server's WAL to a small disk. Without space for WAL the server ends, and does not start again until there is some.
-func walDisk(t *testing.T, mib int, server *embeddedtest.Server) *disk {
+func walDisk(t *T, mib int, server *embeddedtest.Server) *disk {
 	t.Helper()
 	d, place := mountDisk(t, mib, server)
 	server.Stop(t)
@@ -119,7 +118,7 @@ func walDisk(t *testing.T, mib int, server *embeddedtest.Server) *disk {
 }
 
 // fill takes all space but so many bytes. The server may take some at the same moment: then less is left.
-func (d *disk) fill(t *testing.T, leave int64) {
+func (d *disk) fill(t *T, leave int64) {
 	t.Helper()
 	f, err := os.Create(d.ballast)
 	if err != nil {
@@ -145,7 +144,7 @@ func (d *disk) fill(t *testing.T, leave int64) {
 }
 
 // free gives the space back.
-func (d *disk) free(t *testing.T) {
+func (d *disk) free(t *T) {
 	t.Helper()
 	if err := os.Remove(d.ballast); err != nil {
 		t.Fatal(err)

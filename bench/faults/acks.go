@@ -1,11 +1,8 @@
-//go:build realkafka
-
-package bench_test
+package faults
 
 import (
 	"context"
 	"errors"
-	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -16,27 +13,18 @@ import (
 	"github.com/maxviazov/audittrail/internal/kafkatest"
 )
 
-// TestRealKafkaAcksOfAll holds R19 and what DESIGN 5 says of producers: an event is acknowledged when the brokers in sync have it, not
+// acksOfAll holds R19 and what DESIGN 5 says of producers: an event is acknowledged when the brokers in sync have it, not
 // when its leader has. The followers are stopped in their tracks for a moment, the leader is killed, and a follower takes over. With
 // acks=all nothing is acknowledged in that moment, and producers try again. With acks=1 the leader acknowledges what dies with it.
-func TestRealKafkaAcksOfAll(t *testing.T) {
-	program := binary(t, "mutations")
-	for _, c := range []struct {
-		name string
-		env  []string
-	}{{"with the rule", nil}, {"without the rule", []string{"AUDITTRAIL_MUTATION=acks-one"}}} {
-		t.Run(c.name, func(t *testing.T) {
-			kafka := kafkatest.Start(t, kafkatest.Options{Nodes: 3, Properties: map[string]string{
-				"broker.session.timeout.ms": "6000", "broker.heartbeat.interval.ms": "500"}})
-			s := startSystem(t, systemConfig{brokers: kafka.Brokers(), partitions: 3, replicas: 3, minInsync: 2, binary: program, env: c.env,
-				emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
-			f := s.newFeed(traffic.Shape{Seed: 6, Sources: 30, Run: 1})
-			f.mustSend(500, load.Config{Batch: 50, Workers: 2})
-			s.awaitStored(500, time.Minute)
-			s.killTheOnlyOneThatHasIt(f, kafka)
-			s.expectMutated(f, c.env != nil)
-		})
-	}
+func acksOfAll(t *T) {
+	kafka := kafkatest.Start(t, kafkatest.Options{Nodes: 3, Properties: map[string]string{
+		"broker.session.timeout.ms": "6000", "broker.heartbeat.interval.ms": "500"}})
+	s := startSystem(t, systemConfig{brokers: kafka.Brokers(), partitions: 3, replicas: 3, minInsync: 2, emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
+	f := s.newFeed(traffic.Shape{Seed: 6, Sources: 30, Run: 1})
+	f.mustSend(500, load.Config{Batch: 50, Workers: 2})
+	s.awaitStored(500, time.Minute)
+	s.killTheOnlyOneThatHasIt(f, kafka)
+	s.expectUntouched(f)
 }
 
 // killTheOnlyOneThatHasIt sends events while one broker alone can take them, and kills it.

@@ -1,4 +1,4 @@
-package bench_test
+package faults
 
 import (
 	"context"
@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -103,7 +102,7 @@ func (a *answers) String() string {
 type running struct {
 	load.Progress
 	answers answers
-	t       *testing.T
+	t       *T
 	done    chan struct{}
 	report  load.Report
 	err     error
@@ -186,7 +185,7 @@ func (s *system) watchMemory() *memory {
 }
 
 // look returns the most that each process has had since the last look, and checks it against bounds in MiB by the name of the role.
-func (m *memory) look(t *testing.T, during string, bounds map[string]int64) map[string]int64 {
+func (m *memory) look(t *T, during string, bounds map[string]int64) map[string]int64 {
 	t.Helper()
 	m.mu.Lock()
 	high := m.high
@@ -329,7 +328,7 @@ func listens(addr string) bool {
 }
 
 // metric reads one metric without labels.
-func metric(t *testing.T, addr, name string) float64 {
+func metric(t *T, addr, name string) float64 {
 	t.Helper()
 	response, err := http.Get("http://" + addr + "/metrics")
 	if err != nil {

@@ -1,4 +1,4 @@
-package bench_test
+package faults
 
 import (
 	"bytes"
@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,20 +15,23 @@ import (
 	"github.com/maxviazov/audittrail/bench/load"
 	"github.com/maxviazov/audittrail/bench/stage"
 	"github.com/maxviazov/audittrail/bench/traffic"
-	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 )
 
-// TestRecovery holds R7 and section 7 of DESIGN: an enricher that starts with a changelog alone, and one that starts with a snapshot,
+var recoveryScenarios = []Scenario{
+	{ID: "F02-recovery", Title: "a restart of the enricher and of the gateway with many ids in the window: with a snapshot, without one", Alone: true, Run: recovery},
+}
+
+// recovery holds R7 and section 7 of DESIGN: an enricher that starts with a changelog alone, and one that starts with a snapshot,
 // both end up with every id that was accepted within the window, so that duplicates are dropped by them and not left to the
 // sink; a gateway's view ends up with every source. It prints how long each takes. The long form has two million ids.
-func TestRecovery(t *testing.T) {
+func recovery(t *T) {
 	events, sources := 40_000, 400
-	if long() {
+	if t.Long {
 		events, sources = 2_000_000, 20_000
 	}
 	const partitions, again = 4, 2000
-	s := startSystem(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: partitions, binary: binary(t), emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
+	s := startSystem(t, systemConfig{cluster: t.kafka(), partitions: partitions, emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
 	s.allReady(30 * time.Second)
 	shape := traffic.Shape{Seed: 71, Start: time.Now().Add(-time.Hour), Sources: sources, Run: 100}
 	s.start(load.Config{Shape: shape, Events: events, Batch: 500, Workers: 8}).wait(20 * time.Minute)
@@ -109,7 +111,7 @@ func TestRecovery(t *testing.T) {
 	s.judged(events)
 }
 
-func stop(t *testing.T, p *stage.Process) {
+func stop(t *T, p *stage.Process) {
 	t.Helper()
 	ctx, cancel := stage.Deadline(t.Context(), time.Minute, p.Name()+" ends in order")
 	defer cancel()
@@ -129,13 +131,13 @@ type logLine struct {
 
 // logged is a process whose log is read from where it was started.
 type logged struct {
-	t       *testing.T
+	t       *T
 	process *stage.Process
 	from    int64
 	began   time.Time
 }
 
-func startLogged(t *testing.T, p *stage.Process) *logged {
+func startLogged(t *T, p *stage.Process) *logged {
 	t.Helper()
 	info, err := os.Stat(p.Log())
 	if err != nil {

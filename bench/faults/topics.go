@@ -1,15 +1,13 @@
-package bench_test
+package faults
 
 import (
-	"testing"
-
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // endOffsets returns, for each partition that holds anything readable, the offset behind the last one that a read-committed
 // consumer may see. A marker at the end of a log is not counted: topics that only we write have none.
-func endOffsets(t *testing.T, cl *kgo.Client, topic string) map[int32]int64 {
+func endOffsets(t *T, cl *kgo.Client, topic string) map[int32]int64 {
 	t.Helper()
 	admin := kadm.NewClient(cl)
 	start, err := admin.ListStartOffsets(t.Context(), topic)

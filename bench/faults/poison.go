@@ -1,4 +1,4 @@
-package bench_test
+package faults
 
 import (
 	"bytes"
@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -26,24 +25,25 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/maxviazov/audittrail/bench/load"
-	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 )
 
-// TestBadInput holds clauses 2 and 3 of the contract (rejected means nothing happened, and the reply names the field; nothing is
+var poisonScenarios = []Scenario{
+	{ID: "F18-19-bad-input", Title: "every limit at it and beyond it, bytes at random, wrong keys, oversize, conflicts, transactions: refused or a dead letter, each accounted for",
+		Quick: true, Run: badInputs},
+}
+
+// badInputs holds clauses 2 and 3 of the contract (rejected means nothing happened, and the reply names the field; nothing is
 // dropped silently) and R1, R4, R5, R8, R9, R16: whatever is sent to the front door or written straight into audit-events, the
 // answer is clear, what cannot be processed is a dead letter with its reason, and everything around it is stored. Each part
 // sends; then everything is accounted for, one by one, and judged.
-func TestBadInput(t *testing.T) { testBadInput(t, embeddedtest.Kafka(t)) }
-
-func testBadInput(t *testing.T, brokers []string) {
-	s := startSystem(t, systemConfig{brokers: brokers, partitions: badPartitions, binary: binary(t),
-		emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
+func badInputs(t *T) {
+	s := startSystem(t, systemConfig{cluster: t.kafka(), partitions: badPartitions, emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
 	s.allReady(30 * time.Second)
 	b := newBadInput(t, s)
 	for _, part := range []struct {
 		name string
-		send func(*testing.T)
+		send func(*T)
 	}{
 		{"limits, one event a call", b.limitsSingly},
 		{"limits, in a batch", b.limitsInBatch},
@@ -58,7 +58,7 @@ func testBadInput(t *testing.T, brokers []string) {
 		{"same key, other content", b.conflicts},
 		{"transactions", b.transactions},
 	} {
-		t.Run(part.name, part.send)
+		t.part(part.name, part.send)
 	}
 	if t.Failed() {
 		t.FailNow()
@@ -68,7 +68,7 @@ func testBadInput(t *testing.T, brokers []string) {
 	b.accountTopic(t, rows)
 	b.accountCLI(t, rows)
 	t.Logf("%d good events, %d dead letters", b.good, len(rows))
-	t.Run("redrive", b.redrive)
+	t.part("redrive", b.redrive)
 
 	v := s.judge()
 	t.Logf("verdict: %s", v)
@@ -77,7 +77,7 @@ func testBadInput(t *testing.T, brokers []string) {
 	}
 }
 
-func (b *badInput) settled(t *testing.T) {
+func (b *badInput) settled(t *T) {
 	t.Helper()
 	if err := b.settle(time.Minute); err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func (b *badInput) settled(t *testing.T) {
 }
 
 // refused checks that a status refuses for good and names the field.
-func refused(t *testing.T, st *status.Status, field string) {
+func refused(t *T, st *status.Status, field string) {
 	t.Helper()
 	if st.Code() != codes.InvalidArgument {
 		t.Errorf("%s: answered %s %q, want INVALID_ARGUMENT", field, st.Code(), st.Message())
@@ -120,7 +120,7 @@ func path(event string, l limit) string {
 // bad lists all that is wrong with a single event.
 func bad() []limit { return append(append(limits(), wrongs()...), notUTF8()...) }
 
-func (b *badInput) limitsSingly(t *testing.T) {
+func (b *badInput) limitsSingly(t *T) {
 	for _, l := range limits() {
 		e := b.broken("bad/single/prod", l, 0)
 		response, err := b.emitter.EmitEvent(t.Context(), &audittrailv1.EmitEventRequest{Event: e})
@@ -137,7 +137,7 @@ func (b *badInput) limitsSingly(t *testing.T) {
 }
 
 // acked enters an acknowledged event; the id is derived from what was sent.
-func (b *badInput) acked(t *testing.T, e *audittrailv1.Event, id string) {
+func (b *badInput) acked(t *T, e *audittrailv1.Event, id string) {
 	t.Helper()
 	if want := uuid.UUID(load.ID(e)).String(); id != want {
 		t.Errorf("acknowledged as %q, want %s", id, want)
@@ -146,7 +146,7 @@ func (b *badInput) acked(t *testing.T, e *audittrailv1.Event, id string) {
 }
 
 // A call with good and bad events answers OK, each event for itself; one with bad events only is refused as a whole.
-func (b *badInput) limitsInBatch(t *testing.T) {
+func (b *badInput) limitsInBatch(t *T) {
 	all := bad()
 	req := &audittrailv1.BatchEmitEventsRequest{}
 	for _, l := range all {
@@ -178,7 +178,7 @@ func (b *badInput) limitsInBatch(t *testing.T) {
 	}
 }
 
-func (b *badInput) limitsInStream(t *testing.T) {
+func (b *badInput) limitsInStream(t *T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	stream, err := b.emitter.StreamEvents(ctx)
@@ -227,7 +227,7 @@ func (b *badInput) limitsInStream(t *testing.T) {
 }
 
 // What is wrong with a request as a whole.
-func (b *badInput) requests(t *testing.T) {
+func (b *badInput) requests(t *T) {
 	many := func(n int) (events []*audittrailv1.Event) {
 		for range n {
 			events = append(events, b.event("bad/request/prod"))
@@ -283,7 +283,7 @@ func retryDelay(st *spb.Status) time.Duration {
 	return 0
 }
 
-func (b *badInput) http(t *testing.T) {
+func (b *badInput) http(t *T) {
 	event := func() []byte {
 		body, err := protojson.Marshal(b.event("bad/http/prod"))
 		if err != nil {
@@ -375,7 +375,7 @@ func (b *badInput) http(t *testing.T) {
 }
 
 // Producers that write straight into the topic, single events and batches: the enricher checks every limit again (R9).
-func (b *badInput) limitsRaw(t *testing.T) {
+func (b *badInput) limitsRaw(t *T) {
 	source := "bad/raw/prod"
 	for _, l := range limits() {
 		at := b.broken(source, l, 0)
@@ -409,7 +409,7 @@ func (b *badInput) limitsRaw(t *testing.T) {
 
 // What only AuditTrail may say: the emitter clears it, a raw event with it is a dead letter. And what PostgreSQL dislikes but
 // the contract allows is stored (R16).
-func (b *badInput) stamps(t *testing.T) {
+func (b *badInput) stamps(t *T) {
 	source := "bad/stamps/prod"
 	forge := map[string]func(*audittrailv1.Event){
 		"enrichment": func(e *audittrailv1.Event) { e.Enrichment = &audittrailv1.Enrichment{Owner: "mallory"} },
@@ -467,7 +467,7 @@ func (b *badInput) stamps(t *testing.T) {
 }
 
 // bytes that are no event at all.
-func (b *badInput) bytes(t *testing.T) {
+func (b *badInput) bytes(t *T) {
 	source := []byte("bad/bytes/prod")
 	b.rawBad(t, source, nil, letter{reason: "EMPTY", whole: true})
 	b.rawBad(t, source, []byte{}, letter{reason: "EMPTY", whole: true})
@@ -510,7 +510,7 @@ func (b *badInput) bytes(t *testing.T) {
 }
 
 // keys that are not the source, and partitions that are not the key's (R8).
-func (b *badInput) keys(t *testing.T) {
+func (b *badInput) keys(t *T) {
 	source := []byte("bad/keys/prod")
 	right := partitionOf(source)
 	for p := range int32(badPartitions) {
@@ -542,7 +542,7 @@ func (b *badInput) keys(t *testing.T) {
 }
 
 // oversize: a message over 500 events or 256 KiB is one dead letter as a whole (R5), however small it is on the wire.
-func (b *badInput) oversize(t *testing.T) {
+func (b *badInput) oversize(t *T) {
 	source := "bad/oversize/prod"
 	key := []byte(source)
 	tiny := make([][]byte, 50_000)
@@ -590,7 +590,7 @@ func (b *badInput) oversize(t *testing.T) {
 
 // conflicts: the same source, key and time with other content is a dead letter at its own place; the first content stays (R16).
 // The same content again is a retry and is dropped.
-func (b *badInput) conflicts(t *testing.T) {
+func (b *badInput) conflicts(t *T) {
 	source := "bad/conflict/prod"
 	key := []byte(source)
 	other := func(e *audittrailv1.Event) *audittrailv1.Event {
@@ -628,7 +628,7 @@ func (b *badInput) conflicts(t *testing.T) {
 
 // transactions of raw producers: committed events are stored, aborted ones are nowhere, and neither stops what is around them
 // (R1: read-committed; R4: a hole is covered by the output behind it).
-func (b *badInput) transactions(t *testing.T) {
+func (b *badInput) transactions(t *T) {
 	source := "bad/transaction/prod"
 	key := []byte(source)
 	txn := b.client(t, kgo.TransactionalID("bad-input"))
@@ -707,7 +707,7 @@ func (b *badInput) transactions(t *testing.T) {
 }
 
 // waitFor waits for a condition.
-func waitFor(t *testing.T, what string, within time.Duration, done func() bool) {
+func waitFor(t *T, what string, within time.Duration, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(within); !done(); {
 		if time.Now().After(deadline) {
@@ -719,7 +719,7 @@ func waitFor(t *testing.T, what string, within time.Duration, done func() bool) 
 
 // redrive sends every dead letter once more through the front door: what was mended is stored, what cannot be sent is named with
 // its reason, and all else comes back as a new dead letter.
-func (b *badInput) redrive(t *testing.T) {
+func (b *badInput) redrive(t *T) {
 	// One that time mends: it was too far in the future when it came.
 	early := b.event("bad/early/prod")
 	due := time.Now().Add(6*time.Minute + 3*time.Second)

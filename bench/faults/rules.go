@@ -1,9 +1,8 @@
-package bench_test
+package faults
 
 import (
 	"context"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -12,49 +11,36 @@ import (
 
 	"github.com/maxviazov/audittrail/bench/load"
 	"github.com/maxviazov/audittrail/bench/traffic"
-	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
 )
 
-// The tests of this file show what single rules of the engine are good for, and that the kill tests can fail: the same scenario, with
-// the same binary, is clean with the rule and broken without it. The switch is in binaries with the build tag "mutations" alone.
-
-// withAndWithout runs a scenario with the rule and without it.
-func withAndWithout(t *testing.T, mutation string, scenario func(s *system, f *feed, cluster *kfake.Cluster)) {
-	program := binary(t, "mutations")
-	for _, c := range []struct {
-		name string
-		env  []string
-	}{{"with the rule", nil}, {"without the rule", []string{"AUDITTRAIL_MUTATION=" + mutation}}} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			cluster := embeddedtest.KafkaCluster(t)
-			s := startSystem(t, systemConfig{brokers: cluster.ListenAddrs(), partitions: 2, binary: program, env: c.env,
-				emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
-			f := s.newFeed(traffic.Shape{Seed: 5, Sources: 40, Run: 1})
-			f.mustSend(500, load.Config{Batch: 50, Workers: 2})
-			s.awaitStored(500, time.Minute)
-			scenario(s, f, cluster)
-			s.expectMutated(f, c.env != nil)
-		})
-	}
+// The scenarios of this file show what single rules of the engine are good for: each brings about the moment that the rule is made for,
+// and fails when the rule is switched off (mutations.go).
+var ruleScenarios = []Scenario{
+	{ID: "F02-output-refused", Title: "the broker refuses one output of the enricher for good and takes the later ones: nothing behind it is committed (R3)",
+		Needs: Kfake, Quick: true, Run: onlyThePrefixIsCommitted},
+	{ID: "F02-replay", Title: "the enricher killed between the table's acknowledgement and the output's: its replay is no duplicate (R6)",
+		Needs: Kfake, Quick: true, Run: aReplayIsNoDuplicate},
+	{ID: "F09-swapped", Title: "PostgreSQL replaced by an older copy while the sink does not look: it compares positions before it writes (R11)",
+		Needs: Kfake, Quick: true, Run: thePositionIsCompared},
+	{ID: "F06-only-leader", Title: "the leading broker killed while it alone has the newest messages: those are not acknowledged (R19)", Needs: Kafka, Run: acksOfAll},
 }
 
-// expectMutated expects a clean end when the rule is in force, and otherwise anything but that.
-func (s *system) expectMutated(f *feed, mutated bool) {
+// ruleSystem is a small system that has stored 500 events.
+func ruleSystem(t *T, c *cluster) (*system, *feed) {
+	s := startSystem(t, systemConfig{cluster: c, partitions: 2, emitters: 1, enrichers: 1, sinks: 1, gateways: 1})
+	f := s.newFeed(traffic.Shape{Seed: 5, Sources: 40, Run: 1})
+	f.mustSend(500, load.Config{Batch: 50, Workers: 2})
+	s.awaitStored(500, time.Minute)
+	return s, f
+}
+
+// expectUntouched expects a clean end without a refill: what a mutation loses between enricher and sink is made again (R21), and that
+// it had to be is what is wrong.
+func (s *system) expectUntouched(f *feed) {
 	s.t.Helper()
-	if !mutated {
-		s.expectClean(f)
-		if n := s.refillsAsked(); n > 0 {
-			s.t.Errorf("%v refills were asked for although nothing was lost", n)
-		}
-		return
-	}
-	settled := s.settle(20 * time.Second)
-	v := s.judge()
-	asked := s.refillsAsked() // what a mutation loses between enricher and sink is made again (R21); that it had to be is what is wrong
-	s.t.Logf("without the rule: settled: %v; refills asked for: %v; verdict: %s", settled == nil, asked, v)
-	if settled == nil && v.OK() && asked == 0 {
-		s.t.Error("nothing is wrong without the rule: the scenario does not show it")
+	s.expectClean(f)
+	if n := s.refillsAsked(); n > 0 {
+		s.t.Errorf("%v refills were asked for although nothing was lost", n)
 	}
 }
 
@@ -67,12 +53,15 @@ func (s *system) refillsAsked() (n float64) {
 	return n
 }
 
-// TestOnlyThePrefixIsCommitted holds R3: the broker refuses an output of the enricher for good and takes the later ones that are in
+// onlyThePrefixIsCommitted holds R3: the broker refuses an output of the enricher for good and takes the later ones that are in
 // flight behind it. With the rule the session ends, nothing behind the failed message is committed, and the message comes again.
 // Without it (the highest finished offset wins, as in goka) the commit passes the message over, and nobody has it any more: the sink
 // waits for it until it has asked for a refill.
-func TestOnlyThePrefixIsCommitted(t *testing.T) {
-	withAndWithout(t, "max-wins-commits", func(s *system, f *feed, cluster *kfake.Cluster) {
+func onlyThePrefixIsCommitted(t *T) {
+	{
+		c := t.kafka()
+		cluster := c.fake
+		s, f := ruleSystem(t, c)
 		var enough atomic.Bool
 		outputs := kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "audit-records"}
 		wait, refuse := outputs, outputs
@@ -89,7 +78,8 @@ func TestOnlyThePrefixIsCommitted(t *testing.T) {
 		if err := refused.Wait(ctx, 1); err != nil {
 			s.t.Fatalf("no output was refused: %v", err)
 		}
-	})
+		s.expectUntouched(f)
+	}
 }
 
 // sendWhileOutputsWait sends events until the table has states of messages whose outputs wait.
@@ -99,11 +89,14 @@ func (s *system) sendWhileOutputsWait(f *feed, cluster *kfake.Cluster) {
 	s.await("the table has states of messages whose outputs wait", 30*time.Second, func() bool { return tableEnd(cluster) > before+100 })
 }
 
-// TestAReplayIsNoDuplicate holds R6: the table takes what the enricher writes while its outputs wait, and it is killed then. What it
+// aReplayIsNoDuplicate holds R6: the table takes what the enricher writes while its outputs wait, and it is killed then. What it
 // replays is in its window already. With the rule (only an earlier slot makes a duplicate) it is sent again; without it each event is
 // taken for its own duplicate and dropped.
-func TestAReplayIsNoDuplicate(t *testing.T) {
-	withAndWithout(t, "naive-seen-before", func(s *system, f *feed, cluster *kfake.Cluster) {
+func aReplayIsNoDuplicate(t *T) {
+	{
+		c := t.kafka()
+		cluster := c.fake
+		s, f := ruleSystem(t, c)
 		waiting := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "audit-records", Err: kerr.NotEnoughReplicas, Count: -1})
 		defer waiting.Remove()
 		s.sendWhileOutputsWait(f, cluster)
@@ -112,7 +105,8 @@ func TestAReplayIsNoDuplicate(t *testing.T) {
 		if err := s.enrichers[0].Start(); err != nil {
 			s.t.Fatal(err)
 		}
-	})
+		s.expectUntouched(f)
+	}
 }
 
 // tableEnd is the number of messages in the enricher's table.
@@ -123,11 +117,12 @@ func tableEnd(cluster *kfake.Cluster) (n int64) {
 	return n
 }
 
-// TestThePositionIsCompared holds R11: PostgreSQL is replaced by an older copy in a moment in which the sink does not talk to it (the
+// thePositionIsCompared holds R11: PostgreSQL is replaced by an older copy in a moment in which the sink does not talk to it (the
 // sink is stopped in its tracks meanwhile, as a virtual machine may be that is moved). With the rule it notices before it writes
 // anything, and fills the difference. Without it the sink goes on where it was, and what the copy did not have is lost.
-func TestThePositionIsCompared(t *testing.T) {
-	withAndWithout(t, "position-not-compared", func(s *system, f *feed, _ *kfake.Cluster) {
+func thePositionIsCompared(t *T) {
+	{
+		s, f := ruleSystem(t, t.kafka())
 		copied := onlineCopy(s.t, s.postgres)
 		had := recordsIn(s.t, copied)
 		f.mustSend(2000, load.Config{Batch: 50, Workers: 2})
@@ -143,5 +138,6 @@ func TestThePositionIsCompared(t *testing.T) {
 		s.sinks[0].Resume()
 		s.t.Logf("the sink did not run for %s", time.Since(paused).Round(time.Millisecond))
 		f.mustSend(1000, load.Config{Batch: 50, Workers: 2})
-	})
+		s.expectUntouched(f)
+	}
 }

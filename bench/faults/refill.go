@@ -1,8 +1,7 @@
-package bench_test
+package faults
 
 import (
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -11,21 +10,19 @@ import (
 	"github.com/maxviazov/audittrail/bench/load"
 	"github.com/maxviazov/audittrail/bench/stage"
 	"github.com/maxviazov/audittrail/bench/traffic"
-	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
 )
 
-// TestRefill holds R21 (and R2, R10, R12, R14 on the way): what is lost between enricher and sink is made again from audit-events, by itself.
-// One system, two enrichers and two sinks, lives through one loss after the other, and is judged after each: all is stored, once, without a gap.
-func TestRefill(t *testing.T) {
-	inParallel(t)
-	refill(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4})
+var refillScenarios = []Scenario{
+	{ID: "F20-21-refill", Title: "audit-records emptied before the sinks read it, offsets reset and deleted, PostgreSQL restored to before the log: made again from audit-events",
+		Quick: true, Run: refill},
 }
 
-func refill(t *testing.T, config systemConfig) {
-	config.binary, config.emitters, config.enrichers, config.sinks, config.gateways = binary(t), 1, 2, 2, 1
-	s := startSystem(t, config)
+// refill holds R21 (and R2, R10, R12, R14 on the way): what is lost between enricher and sink is made again from audit-events, by itself.
+// One system, two enrichers and two sinks, lives through one loss after the other, and is judged after each: all is stored, once, without a gap.
+func refill(t *T) {
+	s := startSystem(t, systemConfig{cluster: t.kafka(), partitions: 4, emitters: 1, enrichers: 2, sinks: 2, gateways: 1})
 	r := &refilling{system: s, feed: s.newFeed(traffic.Shape{Seed: 21, Sources: 40})}
-	client, err := kgo.NewClient(kgo.SeedBrokers(config.brokers...))
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,8 @@
-package bench_test
+package faults
 
 import (
 	"cmp"
 	"math/rand/v2"
-	"os"
-	"testing"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,27 +12,23 @@ import (
 	"github.com/maxviazov/audittrail/bench/ledger"
 	"github.com/maxviazov/audittrail/bench/load"
 	"github.com/maxviazov/audittrail/bench/traffic"
-	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 )
 
-// long says whether the long forms of the tests are wanted.
-func long() bool { return os.Getenv("AUDITTRAIL_LONG") == "1" }
-
-// TestRestoreAnOlderCopy holds R10 and R11 (and R4, R12, R16 on the way): PostgreSQL comes back as it was some time ago while
-// Kafka is ahead, once under load and once when nothing happens at all. No role is restarted. The sink finds out by itself, goes back
-// in audit-records to where PostgreSQL is, and fills the difference; the logs are then as if nothing had been.
-func TestRestoreAnOlderCopy(t *testing.T) {
-	restoreAnOlderCopy(t, systemConfig{brokers: embeddedtest.Kafka(t), partitions: 4})
+var restoreScenarios = []Scenario{
+	{ID: "F09-restore", Title: "PostgreSQL restored from an older copy, under load and idle: the sinks go back and fill the difference by themselves",
+		Quick: true, Run: restoreAnOlderCopy},
 }
 
-func restoreAnOlderCopy(t *testing.T, config systemConfig) {
+// restoreAnOlderCopy holds R10 and R11 (and R4, R12, R16 on the way): PostgreSQL comes back as it was some time ago while
+// Kafka is ahead, once under load and once when nothing happens at all. No role is restarted. The sink finds out by itself, goes back
+// in audit-records to where PostgreSQL is, and fills the difference; the logs are then as if nothing had been.
+func restoreAnOlderCopy(t *T) {
 	age := 3 * time.Second // of the copy when it takes the place of the newer one
-	if long() {
+	if t.Long {
 		age = time.Minute
 	}
-	config.binary, config.emitters, config.enrichers, config.sinks, config.gateways = binary(t), 1, 1, 2, 1
-	s := startSystem(t, config)
+	s := startSystem(t, systemConfig{cluster: t.kafka(), partitions: 4, emitters: 1, enrichers: 1, sinks: 2, gateways: 1})
 	f := s.newFeed(traffic.Shape{Seed: 3, Sources: 40})
 	f.mustSend(restoreRate, load.Config{Batch: 50, Workers: 4})
 	s.awaitStored(restoreRate, time.Minute)

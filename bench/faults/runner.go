@@ -1,0 +1,119 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
+)
+
+// Runner runs scenarios.
+type Runner struct {
+	Settings
+	// Quick leaves out what is not part of a quick run.
+	Quick bool
+	// Parallel is how many scenarios run at a time; those that measure times run alone. Default: 1.
+	Parallel int
+	// Out gets each line as it is said, from one goroutine at a time.
+	Out func(line string)
+}
+
+// Run runs the scenarios and returns their results, in the same order. What the broker cannot run is left out.
+func (r Runner) Run(ctx context.Context, scenarios []Scenario) []*Result {
+	defer removePrograms()
+	// The parts made for tests choose PostgreSQL by this variable.
+	if err := os.Setenv(embeddedtest.VersionVar, fmt.Sprint(r.Postgres)); err != nil {
+		panic(err) // neither name nor value can be wrong
+	}
+	var chosen, alone, together []int
+	for i, s := range scenarios {
+		if r.brokerFor(s) == "" || r.Quick && !s.Quick {
+			continue
+		}
+		chosen = append(chosen, i)
+		if s.Alone {
+			alone = append(alone, i)
+		} else {
+			together = append(together, i)
+		}
+	}
+	results := map[int]*Result{}
+	var mu sync.Mutex
+	began := time.Now()
+	one := func(i int) {
+		if ctx.Err() != nil {
+			return
+		}
+		result := r.one(ctx, scenarios[i])
+		mu.Lock()
+		defer mu.Unlock()
+		results[i] = result
+		r.say(fmt.Sprintf("%s: %s after %s; %d of %d done, %s since the start", result.Scenario, result.word(), result.Took.Round(time.Second),
+			len(results), len(chosen), time.Since(began).Round(time.Second)))
+	}
+	queue := make(chan int)
+	var workers sync.WaitGroup
+	for range max(1, r.Parallel) {
+		workers.Go(func() {
+			for i := range queue {
+				one(i)
+			}
+		})
+	}
+	for _, i := range together {
+		queue <- i
+	}
+	close(queue)
+	workers.Wait()
+	for _, i := range alone {
+		one(i)
+	}
+	var all []*Result
+	for _, i := range chosen {
+		if results[i] != nil {
+			all = append(all, results[i])
+		}
+	}
+	return all
+}
+
+func (r Runner) one(ctx context.Context, s Scenario) *Result {
+	settings := r.Settings
+	settings.Broker = r.brokerFor(s)
+	result := runScenario(ctx, settings, s.ID, r.say, s.Run)
+	result.Scenario, result.Title, result.Broker, result.Postgres, result.Mutation = s.ID, s.Title, settings.Broker, r.Postgres, r.Mutation
+	return result
+}
+
+// brokerFor is the first of the brokers that can run the scenario, or "".
+func (r Runner) brokerFor(s Scenario) string {
+	for broker := range strings.SplitSeq(r.Broker, ",") {
+		if s.runsOn(broker) {
+			return broker
+		}
+	}
+	return ""
+}
+
+var sayMu sync.Mutex
+
+func (r Runner) say(line string) {
+	sayMu.Lock()
+	defer sayMu.Unlock()
+	r.Out(line)
+}
+
+// word is the verdict in a word.
+func (r *Result) word() string {
+	switch {
+	case len(r.Failures) > 0:
+		return "FAILED"
+	case r.Skipped != "":
+		return "skipped"
+	}
+	return "ok"
+}

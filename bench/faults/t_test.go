@@ -1,0 +1,100 @@
+package faults
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/maxviazov/audittrail/bench/judge"
+)
+
+func run(t *testing.T, do func(*T)) *Result {
+	return runScenario(t.Context(), Settings{}, "X", func(string) {}, do)
+}
+
+// TestResultSaysWhatHappened: a scenario cannot end in a way that the report takes for a pass when it was none.
+func TestResultSaysWhatHappened(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(*T)
+		ok   bool
+		says string
+	}{
+		{"nothing wrong", func(t *T) { t.Log("fine") }, true, ""},
+		{"error", func(t *T) { t.Errorf("lost %d", 3) }, false, "lost 3"},
+		{"fatal", func(t *T) { t.Fatal("no broker"); panic("goes on") }, false, "no broker"},
+		{"panic", func(t *T) { panic("nil map") }, false, "panic: nil map"},
+		{"fail now", func(t *T) { t.FailNow() }, false, "failed"},
+		{"in a cleanup", func(t *T) { t.Cleanup(func() { t.Error("left over") }) }, false, "left over"},
+		{"in a part", func(t *T) { t.part("p", func(t *T) { t.Fatal("part broke") }) }, false, "part broke"},
+		{"skipped", func(t *T) { t.Skip("no java") }, false, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := run(t, c.do)
+			if r.OK() != c.ok {
+				t.Errorf("OK() = %v, failures %q", r.OK(), r.Failures)
+			}
+			if !strings.Contains(strings.Join(r.Failures, "\n"), c.says) {
+				t.Errorf("failures %q do not say %q", r.Failures, c.says)
+			}
+		})
+	}
+}
+
+// TestCleanupsRunBackwards, after the end of the context and whatever ended the scenario.
+func TestCleanupsRunBackwards(t *testing.T) {
+	var order []string
+	run(t, func(t *T) {
+		t.Cleanup(func() { order = append(order, "first") })
+		t.Cleanup(func() {
+			if t.Context().Err() == nil {
+				order = append(order, "context goes on")
+			}
+			order = append(order, "second")
+			t.Cleanup(func() { order = append(order, "of the cleanup") })
+		})
+		t.Fatal("end")
+	})
+	if want := []string{"second", "of the cleanup", "first"}; !slices.Equal(order, want) {
+		t.Errorf("cleanups ran as %q, want %q", order, want)
+	}
+}
+
+// TestReport: counts are added up, and a failure is on the first page.
+func TestReport(t *testing.T) {
+	good := run(t, func(t *T) { t.judged(&judge.Verdict{Acked: 10, Stored: 11}); t.recovered("a kill", 0, 0) })
+	bad := run(t, func(t *T) { t.judged(&judge.Verdict{Acked: 5, Stored: 3, Lost: 2}); t.Error("the contract is broken") })
+	good.Scenario, bad.Scenario = "F01", "F02"
+	var b strings.Builder
+	if err := WriteReport(&b, "Report", []*Result{good, bad}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"2 scenarios, 1 failed, 0 skipped", "acknowledged 15, stored 14, lost 2", "## F02: FAILED", "the contract is broken", "after a kill"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the report does not say %q:\n%s", want, b.String())
+		}
+	}
+	if line := bad.Verdict(); !strings.Contains(line, "FAILED") || !strings.Contains(line, "lost 2") {
+		t.Errorf("verdict line: %q", line)
+	}
+}
+
+// TestScenariosAreNamedOnce: ids are what the command line, the mutations and the documentation go by.
+func TestScenariosAreNamedOnce(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range Scenarios() {
+		if seen[s.ID] || s.Title == "" || s.Run == nil {
+			t.Errorf("scenario %q is there twice, or has no title or body", s.ID)
+		}
+		seen[s.ID] = true
+	}
+	for _, m := range Mutations() {
+		found, err := Find([]string{m.Scenario})
+		if err != nil || len(found) != 1 || !found[0].runsOn(m.Broker) {
+			t.Errorf("mutation %s: scenario %s: %d found, %v", m.Name, m.Scenario, len(found), err)
+		}
+	}
+	if _, err := Find([]string{"F99"}); err == nil {
+		t.Error("F99 was found")
+	}
+}
