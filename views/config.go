@@ -30,6 +30,12 @@ type Config struct {
 	// RedisKeep is how long a record stays in Redis, 1 s to 30 d. Default 1 h.
 	RedisKeep time.Duration
 
+	// RateLimit is how many calls a second one principal may make, over all gateways that share Redis and Key, 1 to 1,000,000; a stream
+	// is one call. Without Redis each gateway grants as many. 0: no limit.
+	RateLimit int
+	// RateBurst is how many calls one principal may make at once after a pause, 1 to 1,000,000. Default: those of two seconds.
+	RateBurst int
+
 	// TailPoll is how often the heads are read while somebody follows them, 10 ms to 1 s. Default 200 ms.
 	TailPoll time.Duration
 	// MaxTails is how many streams may follow at once, 1 to 100,000; more are refused. Default 256.
@@ -50,6 +56,7 @@ func (c Config) WithDefaults() Config {
 	fill(&c.RecordCacheBytes, 16<<20)
 	fill(&c.RedisTime, 20*time.Millisecond)
 	fill(&c.RedisKeep, time.Hour)
+	fill(&c.RateBurst, min(2*c.RateLimit, 1_000_000))
 	fill(&c.TailPoll, 200*time.Millisecond)
 	fill(&c.MaxTails, 256)
 	fill(&c.SourceWait, 5*time.Second)
@@ -88,6 +95,8 @@ func (c Config) Validate() error {
 	number("record_cache_bytes", c.RecordCacheBytes, 1<<20, 64<<30)
 	duration("redis_time", c.RedisTime, time.Millisecond, time.Second)
 	duration("redis_keep", c.RedisKeep, time.Second, 30*24*time.Hour)
+	number("rate_limit", int64(c.RateLimit), 0, 1_000_000)
+	number("rate_burst", int64(c.RateBurst), int64(min(c.RateLimit, 1)), 1_000_000)
 	duration("tail_poll", c.TailPoll, 10*time.Millisecond, time.Second)
 	number("max_tails", int64(c.MaxTails), 1, 100_000)
 	duration("source_wait", c.SourceWait, 100*time.Millisecond, time.Minute)

@@ -12,6 +12,10 @@ type metrics struct {
 	unfinished   prometheus.Counter
 	tails        prometheus.Gauge
 	tailLag      prometheus.Histogram
+
+	redisFailures *prometheus.CounterVec // use: records, limits
+	redisAway     prometheus.Gauge
+	limited       *prometheus.CounterVec // by: shared, local
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -37,7 +41,20 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help:    "Time from when the gateway saw that the logs had grown to when a stream had sent what was new.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 	}
-	r.MustRegister(m.records, m.bundles, m.bundleBytes, m.segmentsRead, m.rowsScanned, m.unfinished, m.tails, m.tailLag)
+	m.redisFailures = prometheus.NewCounterVec(counter("redis_failures_total",
+		"Calls that had to do without Redis, because it failed, was too slow, or had just been; by use. Alert on it: the gateway works, but slower, and each replica limits rates on its own."),
+		[]string{"use"})
+	m.redisAway = gauge("redis_away", "1 while Redis is left alone after a failure, 0 once it has answered again.")
+	m.limited = prometheus.NewCounterVec(counter("limited_total",
+		"Calls refused because their principal made too many, by the bucket that was empty."), []string{"by"})
+	r.MustRegister(m.records, m.bundles, m.bundleBytes, m.segmentsRead, m.rowsScanned, m.unfinished, m.tails, m.tailLag,
+		m.redisFailures, m.redisAway, m.limited)
+	for _, use := range []string{"records", "limits"} {
+		m.redisFailures.WithLabelValues(use)
+	}
+	for _, by := range []string{"shared", "local"} {
+		m.limited.WithLabelValues(by)
+	}
 	for _, result := range []string{"hit", "miss", "refused", "error"} {
 		m.records.WithLabelValues(result)
 	}

@@ -5,8 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -19,27 +17,22 @@ import (
 //
 //	version (1) ‖ log (2) ‖ index (8) ‖ record ‖ HMAC-SHA256 (32) of id ‖ everything before
 //
-// so that neither another content nor another id's entry passes for it. Redis is not needed either: each call has RedisTime, and after
-// one that went wrong Redis is left alone for a while, so that a hung one does not slow down every call.
+// so that neither another content nor another id's entry passes for it.
 type redisCache struct {
-	client  *redis.Client
-	key     [32]byte
-	time    time.Duration
+	redis   *guardedRedis
+	key     [32]byte // Redis does not hold it
 	keep    time.Duration
 	metrics *metrics
 	log     zerolog.Logger
-
-	resume atomic.Int64 // no calls before this time, in nanoseconds since the epoch
 }
 
 const (
 	redisEntryVersion = 1
 	redisHeader       = 1 + 2 + 8
-	redisPause        = time.Second
 )
 
-func newRedisCache(client *redis.Client, key [32]byte, cfg Config, m *metrics, log zerolog.Logger) *redisCache {
-	return &redisCache{client: client, key: key, time: cfg.RedisTime, keep: cfg.RedisKeep, metrics: m, log: log}
+func newRedisCache(r *guardedRedis, key [32]byte, keep time.Duration, m *metrics, log zerolog.Logger) *redisCache {
+	return &redisCache{redis: r, key: key, keep: keep, metrics: m, log: log}
 }
 
 func redisKey(id event.ID) string { return "audittrail:record:" + id.String() }
@@ -50,11 +43,17 @@ func (c *redisCache) get(ctx context.Context, ids []event.ID) []*cachedRecord {
 	for i, id := range ids {
 		keys[i] = redisKey(id)
 	}
-	var values []any
-	if !c.call(ctx, "get", func(ctx context.Context) (err error) {
-		values, err = c.client.MGet(ctx, keys...).Result()
+	answer := make(chan []any, 1)
+	if !c.redis.call(ctx, "records", func(ctx context.Context, client *redis.Client) error {
+		got, err := client.MGet(ctx, keys...).Result()
+		answer <- got // of a call that nobody waits for any more it is left where it is
 		return err
-	}) || len(values) != len(ids) {
+	}) {
+		c.metrics.records.WithLabelValues("error").Add(float64(len(ids)))
+		return found
+	}
+	values := <-answer
+	if len(values) != len(ids) {
 		c.metrics.records.WithLabelValues("error").Add(float64(len(ids)))
 		return found
 	}
@@ -76,33 +75,9 @@ func (c *redisCache) get(ctx context.Context, ids []event.ID) []*cachedRecord {
 
 func (c *redisCache) put(ctx context.Context, id event.ID, r cachedRecord) {
 	entry := c.seal(id, r)
-	c.call(ctx, "put", func(ctx context.Context) error { return c.client.Set(ctx, redisKey(id), entry, c.keep).Err() })
-}
-
-// call runs one command within RedisTime and says whether Redis answered.
-func (c *redisCache) call(ctx context.Context, command string, run func(context.Context) error) bool {
-	if time.Now().UnixNano() < c.resume.Load() {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.time)
-	defer cancel()
-	// go-redis waits for its own time-outs unless the client was made with ContextTimeoutEnabled: the wait is here.
-	done := make(chan error, 1)
-	go func() { done <- run(ctx) }()
-	var err error
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	if err == nil {
-		return true
-	}
-	if !errors.Is(err, context.Canceled) { // the caller's, not Redis's doing
-		c.resume.Store(time.Now().Add(redisPause).UnixNano())
-		c.log.Debug().Err(err).Str("command", command).Msg("redis left alone for a while")
-	}
-	return false
+	c.redis.call(ctx, "records", func(ctx context.Context, client *redis.Client) error {
+		return client.Set(ctx, redisKey(id), entry, c.keep).Err()
+	})
 }
 
 func (c *redisCache) seal(id event.ID, r cachedRecord) []byte {

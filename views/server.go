@@ -57,6 +57,7 @@ type Server struct {
 
 	tokens   tokens
 	records  recordCache
+	limits   *limits // nil: none
 	bundles  *bundleCache
 	leaves   leaves
 	follower *follower
@@ -84,11 +85,14 @@ func NewServer(cfg Config, deps Deps) (*Server, error) {
 		tokens:  tokens{key: derive(key, "tokens")},
 		bundles: newBundleCache(cfg.BundleCacheBytes, m),
 	}
+	var shared *guardedRedis
 	if deps.Redis != nil {
-		s.records = newRedisCache(deps.Redis, derive(key, "records"), cfg, m, deps.Log)
+		shared = newGuardedRedis(deps.Redis, cfg.RedisTime, m, deps.Log)
+		s.records = newRedisCache(shared, derive(key, "records"), cfg.RedisKeep, m, deps.Log)
 	} else {
 		s.records = newMemoryCache(cfg.RecordCacheBytes, m)
 	}
+	s.limits = newLimits(cfg, shared, derive(key, "limits"), m)
 	s.follower = newFollower(cfg.TailPoll, s.readSizes, deps.Log)
 	return s, nil
 }

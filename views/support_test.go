@@ -24,6 +24,7 @@ import (
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 	"github.com/maxviazov/audittrail/proto/stream"
 	"github.com/maxviazov/audittrail/views"
+	"github.com/maxviazov/audittrail/views/viewstest"
 )
 
 func TestMain(m *testing.M) {
@@ -107,9 +108,10 @@ func newGateway(t testing.TB, dsn string, o options) *gateway {
 		}
 		return ctx
 	}
-	grpcServer := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	limitUnary, limitStream := server.Limit()
+	grpcServer := grpc.NewServer(grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		return next(with(ctx), req)
-	}))
+	}, limitUnary), grpc.ChainStreamInterceptor(limitStream))
 	audittrailv1.RegisterQueryServiceServer(grpcServer, server)
 	audittrailv1.RegisterAdminServiceServer(grpcServer, server)
 	listener := bufconn.Listen(1 << 20)
@@ -255,4 +257,13 @@ func (g *gateway) counter(t testing.TB, name string, labels ...string) float64 {
 		}
 	}
 	return sum
+}
+
+// storeOf makes a store of n events in log 0 and returns how to reach it.
+func storeOf(t testing.TB, n int) (dsn string, events []*audittrailv1.Event) {
+	t.Helper()
+	store := viewstest.NewStore(t)
+	events = viewstest.NewGenerator(uint64(n), time.Now(), time.Hour).Events(n)
+	store.Append(t, 0, events...)
+	return store.DSN, events
 }

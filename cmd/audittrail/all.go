@@ -15,6 +15,7 @@ import (
 	"github.com/maxviazov/audittrail/internal/serve"
 	"github.com/maxviazov/audittrail/processors/sink/schema"
 	"github.com/maxviazov/audittrail/proto/stream"
+	"github.com/maxviazov/audittrail/views"
 )
 
 // all runs every role in one process. Only the endpoints differ from production: a broker in the process and a PostgreSQL beside it, unless
@@ -65,7 +66,8 @@ type all struct {
 func (a *all) run(ctx context.Context, out io.Writer) error {
 	// The server listens first, so that a taken address is known before anything is started; it answers at the end.
 	var ready func(context.Context) error
-	srv, err := a.server("grpc_listen", a.cfg.GRPCListen, "http_listen", a.cfg.HTTPListen, func(ctx context.Context) error { return ready(ctx) })
+	srv, err := a.server("grpc_listen", a.cfg.GRPCListen, "http_listen", a.cfg.HTTPListen, func(ctx context.Context) error { return ready(ctx) },
+		limit(func() *views.Server { return a.gateway.server })...)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"github.com/maxviazov/audittrail/internal/config"
 	"github.com/maxviazov/audittrail/internal/serve"
@@ -27,7 +28,8 @@ func newGateway() *cobra.Command {
 			return err
 		}
 		defer g.close()
-		srv, err := p.server("gateway.grpc_listen", p.cfg.Gateway.GRPCListen, "gateway.http_listen", p.cfg.Gateway.HTTPListen, g.server.Ready)
+		srv, err := p.server("gateway.grpc_listen", p.cfg.Gateway.GRPCListen, "gateway.http_listen", p.cfg.Gateway.HTTPListen, g.server.Ready,
+			limit(func() *views.Server { return g.server })...)
 		if err != nil {
 			return err
 		}
@@ -53,7 +55,7 @@ type gateway struct {
 }
 
 func (p *process) newGatewayRole(ctx context.Context, dsn string) (*gateway, error) {
-	cfg := views.Config{BundleCacheBytes: p.cfg.Gateway.CacheBytes}
+	cfg := views.Config{BundleCacheBytes: p.cfg.Gateway.CacheBytes, RateLimit: p.cfg.Gateway.RateLimit, RateBurst: p.cfg.Gateway.RateBurst}
 	var err error
 	if path := p.cfg.Gateway.KeyFile; path != "" {
 		if cfg.Key, err = os.ReadFile(path); err != nil {
@@ -84,6 +86,20 @@ func (p *process) newGatewayRole(ctx context.Context, dsn string) (*gateway, err
 		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
+}
+
+// limit makes the options of a server whose calls the gateway limits. The gateway is asked for when a call comes: `all` listens before it makes one.
+func limit(server func() *views.Server) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+			unary, _ := server().Limit()
+			return unary(ctx, req, info, next)
+		}),
+		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+			_, limited := server().Limit()
+			return limited(srv, stream, info, next)
+		}),
+	}
 }
 
 func (g *gateway) register(srv *serve.Server) error {

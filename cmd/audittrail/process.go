@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"github.com/maxviazov/audittrail/internal/config"
 	"github.com/maxviazov/audittrail/internal/serve"
@@ -82,12 +83,14 @@ func isTerminal(w any) bool {
 }
 
 // server makes the process's server: grpcKey may be empty for roles without services.
-func (p *process) server(grpcKey, grpcListen, httpKey, httpListen string, ready func(context.Context) error) (*serve.Server, error) {
+func (p *process) server(grpcKey, grpcListen, httpKey, httpListen string, ready func(context.Context) error,
+	options ...grpc.ServerOption,
+) (*serve.Server, error) {
 	return serve.New(serve.Config{
 		GRPCListen: grpcListen, GRPCFlag: "--" + config.FlagName(grpcKey),
 		HTTPListen: httpListen, HTTPFlag: "--" + config.FlagName(httpKey),
-		AllowedHosts: p.cfg.HTTP.AllowedHosts, Pprof: p.cfg.Pprof,
-	}, serve.Deps{Registry: p.registry, Ready: ready, Log: p.log.With().Str("component", "serve").Logger()})
+		AllowedHosts: p.cfg.HTTP.AllowedHosts, CORSOrigins: p.cfg.Gateway.CORSOrigins, Reflection: p.cfg.Gateway.Reflection, Pprof: p.cfg.Pprof,
+	}, serve.Deps{Registry: p.registry, Ready: ready, Log: p.log.With().Str("component", "serve").Logger()}, options...)
 }
 
 // part is one long-lived component.

@@ -64,10 +64,14 @@ type Config struct {
 		BatchAge   time.Duration
 	}
 	Gateway struct {
-		GRPCListen string
-		HTTPListen string
-		CacheBytes int64
-		KeyFile    string
+		GRPCListen  string
+		HTTPListen  string
+		CacheBytes  int64
+		KeyFile     string
+		Reflection  bool
+		CORSOrigins []string
+		RateLimit   int
+		RateBurst   int
 	}
 	Metrics struct {
 		Listen string

@@ -97,6 +97,14 @@ var keys = []key{
 		func(c *Config) pflag.Value { return sizeValue{&c.Gateway.CacheBytes, 1 << 20, 64 << 30} }, nil},
 	{"gateway.key_file", "", "File of at least 32 random bytes that authenticates page tokens and cached records; the same for all gateways. Empty: random at each start.", []Role{All, Gateway},
 		func(c *Config) pflag.Value { return textValue{&c.Gateway.KeyFile} }, nil},
+	{"gateway.reflection", "false", "Describes the services by gRPC server reflection, for tools such as grpcurl.", []Role{All, Gateway},
+		func(c *Config) pflag.Value { return boolValue{&c.Gateway.Reflection} }, nil},
+	{"gateway.cors_origins", "", "Origins, such as https://audit.example.com, whose web pages may read by GET (CORS), separated by commas. Empty: none.", []Role{All, Gateway},
+		func(c *Config) pflag.Value { return listValue{&c.Gateway.CORSOrigins} }, nil},
+	{"gateway.rate_limit", "0", "Calls a second of one principal, 1 to 1000000, over all gateways that share Redis and gateway.key_file; 0: no limit. A stream is one call.", []Role{All, Gateway},
+		func(c *Config) pflag.Value { return intValue{&c.Gateway.RateLimit, 0, 1_000_000} }, nil},
+	{"gateway.rate_burst", "0", "Calls that one principal may make at once after a pause, 1 to 1000000; 0: as many as in two seconds.", []Role{All, Gateway},
+		func(c *Config) pflag.Value { return intValue{&c.Gateway.RateBurst, 0, 1_000_000} }, nil},
 
 	// Enricher and sink run many to a machine: a fixed port would be taken by the second.
 	{"metrics.listen", "127.0.0.1:0", "Address on which enricher and sink serve metrics and health; port 0: a free one, said in the log.", []Role{Enricher, Sink},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -52,6 +53,11 @@ func (c *Config) validate(role Role) []error {
 			add("%s: %v", name, err)
 		}
 	}
+	for _, origin := range c.Gateway.CORSOrigins {
+		if !isOrigin(origin) {
+			add("gateway.cors_origins: %q is no origin: scheme://host or scheme://host:port, http or https, in lower case, without a path and without the scheme's own port", origin)
+		}
+	}
 	for _, l := range []struct{ name, addr string }{
 		{"grpc_listen", c.GRPCListen}, {"http_listen", c.HTTPListen}, {"emitter.grpc_listen", c.Emitter.GRPCListen}, {"emitter.http_listen", c.Emitter.HTTPListen},
 		{"gateway.grpc_listen", c.Gateway.GRPCListen}, {"gateway.http_listen", c.Gateway.HTTPListen}, {"metrics.listen", c.Metrics.Listen},
@@ -71,6 +77,14 @@ func (c *Config) validate(role Role) []error {
 	}
 	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return problems
+}
+
+// isOrigin wants an origin as browsers write it (RFC 6454, section 6.2): it is compared byte for byte. A wildcard or "null" is none: both
+// stand for pages of anybody.
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" && u.Port() != "80" || u.Scheme == "https" && u.Port() != "443") && u.Hostname() != "" &&
+		s == u.Scheme+"://"+strings.ToLower(u.Host) && !strings.ContainsAny(s, "*") && !strings.HasSuffix(s, ":")
 }
 
 func needs(role Role, name string) bool {

@@ -14,15 +14,20 @@ import (
 // guard refuses what a web page could send through a visitor's browser.
 //
 // A page of another site can POST a form or a "simple" fetch to 127.0.0.1, and one that rebinds its own DNS name to 127.0.0.1 is even of the
-// same origin for the browser. The first carries a foreign Origin (or Sec-Fetch-Site), the second a foreign Host.
+// same origin for the browser. The first carries a foreign Origin (or Sec-Fetch-Site), the second a foreign Host. Origins that the
+// configuration names may read (cors.go).
 func (s *Server) guard(next http.Handler) http.Handler {
 	hosts := s.allowedHosts()
 	anyIP := listensBeyondLoopback(s.HTTPAddr())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case !hostAllowed(r.Host, hosts, anyIP):
+		if !hostAllowed(r.Host, hosts, anyIP) {
 			httpError(w, http.StatusForbidden, codes.PermissionDenied, "Host is not a name of this server; add it to http.allowed_hosts if it is")
-		case !sameOrigin(r):
+			return
+		}
+		answered, allowed := s.crossOrigin(w, r)
+		switch {
+		case answered:
+		case !allowed && !sameOrigin(r):
 			httpError(w, http.StatusForbidden, codes.PermissionDenied, "requests from web pages of other origins are refused")
 		default:
 			w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/test/bufconn"
 )
 
@@ -32,6 +33,10 @@ type Config struct {
 	GRPCFlag, HTTPFlag string
 	// AllowedHosts are names besides localhost and the listening address that a request's Host may carry.
 	AllowedHosts []string
+	// CORSOrigins are the origins, scheme://host or scheme://host:port as browsers write them, whose web pages may read by GET. Default none.
+	CORSOrigins []string
+	// Reflection describes the services to whoever asks by gRPC server reflection (v1 and v1alpha).
+	Reflection bool
 	// Pprof serves Go's profiles below /debug/pprof/.
 	Pprof bool
 	// StopTimeout bounds how long calls in progress may take to end. Default 5 s.
@@ -93,6 +98,9 @@ func New(cfg Config, deps Deps, options ...grpc.ServerOption) (*Server, error) {
 	}
 	s.grpc = grpc.NewServer(append(s.serverOptions(), options...)...)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
+	if cfg.Reflection {
+		reflection.Register(s.grpc)
+	}
 	if s.conn, err = s.dialSelf(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
