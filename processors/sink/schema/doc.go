@@ -8,7 +8,8 @@
 // Roles (they belong to the server, and none can log in):
 //
 //	audittrail_owner   owns everything
-//	audittrail_writer  the sink: inserts; updates heads and gaps.filled_at; deletes complete tails; makes leaves ahead
+//	audittrail_writer  the sink: inserts; updates heads and gaps.filled_at; deletes complete tails, and term runs that others cover;
+//	                   makes leaves ahead
 //	audittrail_reader  the gateway: selects; marks dead letters as re-driven
 //
 // Append-only here means: no role above can UPDATE, DELETE or TRUNCATE what was stored, by grants and, for the owner as well, by

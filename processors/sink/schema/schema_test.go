@@ -97,6 +97,10 @@ func fill(t *testing.T, w *pgx.Conn) {
 		original, original_size, original_sha256) VALUES (0, 7, 1, 0, false, 'CONFLICT', '', 's', 's', 'x', 1, 'x')`)
 	exec(t, w, `INSERT INTO audittrail.gaps (log_id, log_index, events_topic_id, from_offset, from_index, end_offset, end_index, reason)
 		VALUES (0, 8, 'x', 0, 0, 3, 0, 'EXPIRED_INPUT')`)
+	exec(t, w, `INSERT INTO audittrail.rollups SELECT audittrail.day_number(current_date), 9000, 0, 0, 1, 'x'`)
+	exec(t, w, `INSERT INTO audittrail.term_runs (level, segments, log_ids, days, firsts, ends, pairs, bytes)
+		VALUES (0, 1, '{0}', ARRAY[audittrail.day_number(current_date)], '{0}', '{1}', 1, 1)`)
+	exec(t, w, `INSERT INTO audittrail.term_blocks VALUES (1, 0, 'x')`)
 	exec(t, w, `INSERT INTO audittrail.gap_fills (gap_id, from_offset, from_index, end_offset, end_index) VALUES (1, 0, 0, 1, 0)`)
 }
 
@@ -123,6 +127,10 @@ func TestAppendOnly(t *testing.T) {
 		"UPDATE audittrail.heads SET size = size - 1", "UPDATE audittrail.heads SET next_offset = 0",
 		"DELETE FROM audittrail.deadletters", "TRUNCATE audittrail.deadletters", "UPDATE audittrail.deadletters SET original = ''",
 		"DELETE FROM audittrail.gaps", "UPDATE audittrail.gaps SET end_offset = 0",
+		"UPDATE audittrail.rollups SET counts = 'y'", "DELETE FROM audittrail.rollups", "TRUNCATE audittrail.rollups",
+		"UPDATE audittrail.term_runs SET pairs = 2", "DELETE FROM audittrail.term_runs", "TRUNCATE audittrail.term_runs",
+		"UPDATE audittrail.term_blocks SET data = 'y'", "DELETE FROM audittrail.term_blocks", "TRUNCATE audittrail.term_blocks",
+		"TRUNCATE audittrail.retention_bounds", "TRUNCATE audittrail.retention_ledger", "TRUNCATE audittrail.rollup_starts",
 		"DELETE FROM audittrail.gap_fills", "UPDATE audittrail.sources SET path = 'x'", "DELETE FROM audittrail.actions",
 	}
 	for _, sql := range forbidden {
@@ -147,7 +155,21 @@ func TestAppendOnly(t *testing.T) {
 			t.Errorf("writer: %s: allowed", sql)
 		}
 	}
+	for _, sql := range []string{
+		"INSERT INTO audittrail.retention_bounds VALUES (0, 0, audittrail.id_at(now()))",
+		"INSERT INTO audittrail.retention_ledger (parent, leaf, step) VALUES ('segments', 'x', 'dropped')",
+		"INSERT INTO audittrail.rollup_starts VALUES (0, 9)",
+	} {
+		if _, err := w.Exec(t.Context(), sql); err == nil {
+			t.Errorf("writer: %s: allowed", sql)
+		}
+	}
 	exec(t, w, "DELETE FROM audittrail.tail WHERE first_index = 0") // its segment is there
+	// A run may go when another covers its segments, and its blocks after it.
+	exec(t, w, `INSERT INTO audittrail.term_runs (level, segments, log_ids, days, firsts, ends, pairs, bytes)
+		VALUES (1, 2, '{0}', ARRAY[audittrail.day_number(current_date)], '{0}', '{2}', 1, 1)`)
+	exec(t, w, "DELETE FROM audittrail.term_runs WHERE run_id = 1")
+	exec(t, w, "DELETE FROM audittrail.term_blocks WHERE run_id = 1")
 	exec(t, w, "UPDATE audittrail.gaps SET filled_at = now()")
 	exec(t, w, "UPDATE audittrail.heads SET size = 301, next_offset = 11, next_index = 0")
 	r := connect(t, dsn, schema.Reader)
