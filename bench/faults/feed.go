@@ -36,7 +36,7 @@ func (s *system) newFeed(shape traffic.Shape) *feed {
 
 // send sends n events and returns when they are acknowledged.
 func (f *feed) send(ctx context.Context, n int, c load.Config) (load.Report, error) {
-	c.Conns, c.Ledger, c.Shape, c.First, c.Events = f.s.conns(), f.ledger, f.shape, f.sent, n
+	c.Conns, c.Brokers, c.Ledger, c.Shape, c.First, c.Events = f.s.conns(), f.s.Brokers, f.ledger, f.shape, f.sent, n
 	c.Batch, c.Workers = max(c.Batch, 1), max(c.Workers, 1)
 	report, err := load.Run(ctx, c, &f.progress)
 	if err == nil {

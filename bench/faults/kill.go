@@ -38,7 +38,7 @@ func killEverything(t *T) {
 	s.killAndJudge(t.killPlan(), c.victims())
 }
 
-// killAndJudge sends traffic with deliberate duplicates while everything is killed in turn, then compares.
+// killAndJudge sends traffic of all kinds of producers with deliberate duplicates while everything is killed in turn, then compares.
 func (s *system) killAndJudge(p killPlan, more []stage.Victim) {
 	s.t.Helper()
 	var victims []stage.Victim
@@ -48,14 +48,14 @@ func (s *system) killAndJudge(p killPlan, more []stage.Victim) {
 	victims = append(append(victims, s.postgresVictim()), more...)
 	nemesis := &stage.Nemesis{Victims: victims, Times: p.kills, Pause: p.pause, Down: p.down, Seed: s.t.Seed}
 	report := s.run(s.t.Context(), load.Config{
-		Shape:  traffic.Shape{Seed: 1, Start: time.Now().Add(-time.Hour)},
-		Events: p.events, Batch: 100, Workers: 8, DuplicatePercent: 5, Rate: p.rate,
+		Shape:  traffic.Shape{Seed: s.t.Seed, Start: time.Now().Add(-time.Hour), Run: 7, Sizes: true},
+		Events: p.events, Batch: 50, Workers: 10, Mixed: true, DuplicatePercent: 5, Rate: p.rate,
 	}, nemesis)
 	s.t.Logf("sent: %+v", report)
 	if err := s.settle(2 * time.Minute); err != nil {
 		s.t.Error(err)
 	}
-	v := s.judge()
+	v := s.judgeAll(true)
 	s.t.Logf("kills: %v", nemesis.Kills())
 	s.t.Logf("verdict: %s", v)
 	if !v.OK() || v.Acked != p.events {

@@ -85,7 +85,7 @@ func (s *system) expectClean(f *feed) {
 	if err := s.settle(time.Minute); err != nil {
 		s.t.Error(err)
 	}
-	v := s.judge()
+	v := s.judgeAll(false) // some who call this made a zombie or reset a group
 	s.t.Logf("verdict: %s", v)
 	if !v.OK() || v.Acked != f.sent || v.DeadLetters != 0 {
 		s.t.Errorf("the contract is broken: %s", v)

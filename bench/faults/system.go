@@ -148,7 +148,7 @@ func (s *system) run(ctx context.Context, traffic load.Config, nemesis *stage.Ne
 		s.t.Fatal(err)
 	}
 	defer l.Close()
-	traffic.Conns, traffic.Ledger = s.conns(), l
+	traffic.Conns, traffic.Brokers, traffic.Ledger = s.conns(), s.Brokers, l
 	var progress load.Progress
 	var report load.Report
 	g, gctx := errgroup.WithContext(ctx)
@@ -192,5 +192,24 @@ func (s *system) judge() *judge.Verdict {
 		s.t.Fatal(err)
 	}
 	s.t.judged(v)
+	return v
+}
+
+// judgeAll is judge, and reads everything through the first gateway as well.
+func (s *system) judgeAll(counts bool) *judge.Verdict {
+	s.t.Helper()
+	v := s.judge()
+	sent, err := ledger.Read(s.ledger)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(s.gatewayAddrs[0], grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(8<<20)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := v.Gateway(s.t.Context(), conn, sent, counts); err != nil {
+		s.t.Errorf("read everything through the gateway: %v", err)
+	}
 	return v
 }

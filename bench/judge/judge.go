@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -32,12 +33,20 @@ type Verdict struct {
 	Hashes     int // level-0 hashes that are not those of the entries
 	Heads      int // heads that contradict their log
 
+	Served   int // events that a gateway lists; -1 until Gateway was asked
+	Unserved int // events that it lists but that are not stored like that, or that are stored and that it does not list
+	Counts   int // sources of which its view says another number of events than are stored
+
+	sources  map[string]int64 // records by source
+	stored   map[[16]byte]place
+	patience time.Duration // with the view
+
 	Examples []string // the first few of what is wrong
 }
 
 // OK reports whether nothing is wrong.
 func (v *Verdict) OK() bool {
-	return v.Lost+v.Duplicated+v.Phantom+v.Changed+v.Misplaced+v.Gaps+v.Holes+v.Rows+v.Hashes+v.Heads == 0
+	return v.Lost+v.Duplicated+v.Phantom+v.Changed+v.Misplaced+v.Gaps+v.Holes+v.Rows+v.Hashes+v.Heads+v.Unserved+v.Counts == 0
 }
 
 // String is the verdict line.
@@ -46,6 +55,9 @@ func (v *Verdict) String() string {
 		"acked %d, stored %d (%d of them not acked), entries %d, dead letters %d",
 		v.Lost, v.Duplicated, v.Phantom, v.Changed, v.Misplaced, v.Gaps, v.Holes, v.Rows, v.Hashes, v.Heads,
 		v.Acked, v.Stored, v.Unacked, v.Entries, v.DeadLetters)
+	if v.Served >= 0 {
+		s += fmt.Sprintf("; the gateway lists %d, differences %d, sources counted otherwise %d of %d", v.Served, v.Unserved, v.Counts, len(v.sources))
+	}
 	if len(v.Examples) > 0 {
 		s += "\n  " + strings.Join(v.Examples, "\n  ")
 	}
@@ -72,8 +84,8 @@ func Judge(ctx context.Context, dsn string, sent map[[16]byte]ledger.State) (*Ve
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) // read only: nothing depends on it
 
-	v := &Verdict{}
 	stored := map[[16]byte]place{}
+	v := &Verdict{Served: -1, sources: map[string]int64{}, stored: stored, patience: viewPatience}
 	logs, err := readHeads(ctx, tx)
 	if err != nil {
 		return nil, err

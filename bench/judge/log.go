@@ -181,6 +181,7 @@ func (w *walk) record(index int64, payload []byte) {
 		return
 	}
 	w.stored[id] = place{w.log, index}
+	w.sources[e.GetSource()]++
 	if partitionOf(e.GetSource(), w.partitions) != int32(w.log) {
 		w.blame(&w.Misplaced, "%x of source %s stands in log %d", id, e.GetSource(), w.log)
 	}

@@ -1,4 +1,4 @@
-// Package load sends traffic through the emitter until every event of it is acknowledged, whatever
+// Package load sends traffic, through the emitter and past it, until every event of it is acknowledged, whatever
 // fails meanwhile, and keeps a ledger of it.
 package load
 
@@ -12,7 +12,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/google/uuid"
 
@@ -34,7 +33,11 @@ type Config struct {
 	Batch int
 	// Workers is how many calls are under way at a time.
 	Workers int
-	// DuplicatePercent of the batches are sent once more, the same bytes, after their acknowledgement.
+	// Mixed sends each batch by one of all the ways there are, chosen at random: see ways.go. Brokers is needed for it.
+	Mixed bool
+	// Brokers are those of Kafka, for raw producers.
+	Brokers []string
+	// DuplicatePercent of the batches are sent once more, the same bytes, after their acknowledgement; when Mixed, by any way.
 	DuplicatePercent int
 	// Rate bounds the events per second; 0: as fast as the emitter takes them.
 	Rate int
@@ -72,10 +75,22 @@ func Run(ctx context.Context, c Config, p *Progress) (Report, error) {
 	defer cancel(nil)
 	var next atomic.Int64
 	var duplicates, retries, slowest atomic.Int64
+	var mixed []way
+	if c.Mixed {
+		var err error
+		var end func()
+		if mixed, end, err = c.allWays(&retries); err != nil {
+			return Report{}, err
+		}
+		defer end()
+	}
 	var wg sync.WaitGroup
 	for w := range c.Workers {
 		wg.Go(func() {
-			client := audittrailv1.NewEmitterServiceClient(c.Conns[w%len(c.Conns)])
+			ways := mixed
+			if !c.Mixed {
+				ways = []way{batches{c.Conns[w%len(c.Conns) : w%len(c.Conns)+1], c.Timeout, &retries}}
+			}
 			r := rand.New(rand.NewPCG(c.Shape.Seed, uint64(w)))
 			for ctx.Err() == nil {
 				from := int(next.Add(int64(c.Batch))) - c.Batch
@@ -89,8 +104,8 @@ func Run(ctx context.Context, c Config, p *Progress) (Report, error) {
 					}
 				}
 				began := time.Now()
-				s := sender{Config: c, client: client, progress: p, retries: &retries}
-				events, err := s.send(ctx, from, min(from+c.Batch, c.Events))
+				s := sender{Config: c, progress: p}
+				events, err := s.send(ctx, ways[r.IntN(len(ways))], from, min(from+c.Batch, c.Events))
 				if err != nil {
 					cancel(err)
 					return
@@ -99,7 +114,7 @@ func Run(ctx context.Context, c Config, p *Progress) (Report, error) {
 					slowest.Store(took)
 				}
 				if r.IntN(100) < c.DuplicatePercent {
-					if err := s.untilAcked(ctx, events); err != nil {
+					if err := ways[r.IntN(len(ways))].deliver(ctx, events); err != nil {
 						cancel(err)
 						return
 					}
@@ -115,13 +130,11 @@ func Run(ctx context.Context, c Config, p *Progress) (Report, error) {
 
 type sender struct {
 	Config
-	client   audittrailv1.EmitterServiceClient
 	progress *Progress
-	retries  *atomic.Int64
 }
 
 // send sends the events [from, to) with intents before and acknowledgements after.
-func (s *sender) send(ctx context.Context, from, to int) ([]*audittrailv1.Event, error) {
+func (s *sender) send(ctx context.Context, w way, from, to int) ([]*audittrailv1.Event, error) {
 	events := make([]*audittrailv1.Event, 0, to-from)
 	for i := from; i < to; i++ {
 		events = append(events, s.Shape.Event(s.First+i))
@@ -139,7 +152,7 @@ func (s *sender) send(ctx context.Context, from, to int) ([]*audittrailv1.Event,
 			return nil, err
 		}
 	}
-	if err := s.untilAcked(ctx, events); err != nil {
+	if err := w.deliver(ctx, events); err != nil {
 		return nil, err
 	}
 	if s.Ledger != nil {
@@ -149,31 +162,6 @@ func (s *sender) send(ctx context.Context, from, to int) ([]*audittrailv1.Event,
 	}
 	s.progress.Acked.Add(int64(len(events)))
 	return events, nil
-}
-
-// untilAcked repeats the call, with the same keys and times, for those not acknowledged yet.
-func (s *sender) untilAcked(ctx context.Context, events []*audittrailv1.Event) error {
-	open := events
-	for wait := 20 * time.Millisecond; len(open) > 0; wait = min(2*wait, time.Second) {
-		callCtx, cancel := context.WithTimeout(ctx, s.Timeout)
-		response, err := s.client.BatchEmitEvents(callCtx, &audittrailv1.BatchEmitEventsRequest{Events: open})
-		cancel()
-		if err == nil {
-			if open, err = unacked(open, response); err != nil {
-				return err
-			}
-			if len(open) == 0 {
-				return nil
-			}
-		} else if !retryable(status.Code(err)) {
-			return fmt.Errorf("emit %d events: %w", len(open), err)
-		}
-		s.retries.Add(1)
-		if !sleep(ctx, wait) {
-			return context.Cause(ctx)
-		}
-	}
-	return nil
 }
 
 func unacked(events []*audittrailv1.Event, response *audittrailv1.BatchEmitEventsResponse) ([]*audittrailv1.Event, error) {

@@ -174,8 +174,7 @@ func (p *Prepared) again(ctx context.Context, conn grpc.ClientConnInterface, ope
 	if !sleep(ctx, 20*time.Millisecond) {
 		return context.Cause(ctx)
 	}
-	s := sender{Config: p.config, client: audittrailv1.NewEmitterServiceClient(conn), retries: new(atomic.Int64)}
-	return s.untilAcked(ctx, open)
+	return batches{[]grpc.ClientConnInterface{conn}, p.config.Timeout, new(atomic.Int64)}.deliver(ctx, open)
 }
 
 // reply is a response as it came.

@@ -31,6 +31,9 @@ type Shape struct {
 	// Padding is the length of an extra attribute, for larger events. Default: none; an event is then
 	// about 300 bytes.
 	Padding int
+	// Sizes varies the padding from event to event: most have none, one in 20 up to 8 KiB, one in 200 so much that the event is close
+	// to the limit of 60 KiB. Padding does not count then.
+	Sizes bool
 }
 
 var verbs = []string{"create", "read", "update", "delete", "share"}
@@ -75,10 +78,24 @@ func (s Shape) Event(i int) *audittrailv1.Event {
 	case 1, 2:
 		e.Outcome, e.ReasonCode = audittrailv1.Outcome_OUTCOME_FAILURE, "Timeout"
 	}
-	for n := s.Padding; n > 0; n -= 1024 {
+	for n := s.padding(i); n > 0; n -= 1024 {
 		e.Attributes["pad"+strconv.Itoa(n)] = pad(r, min(n, 1024))
 	}
 	return e
+}
+
+func (s Shape) padding(i int) int {
+	if !s.Sizes {
+		return s.Padding
+	}
+	r := rand.New(rand.NewPCG(s.Seed+0x7f4a7c15, uint64(i)))
+	switch n := r.IntN(200); {
+	case n == 0:
+		return 58 << 10 // with keys and the rest: about 60,700 bytes, of 61,440
+	case n <= 10:
+		return 1 + r.IntN(8<<10)
+	}
+	return 0
 }
 
 func bytes16(r *rand.Rand) []byte {
