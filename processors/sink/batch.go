@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/maxviazov/audittrail/internal/rollup"
 	"github.com/maxviazov/audittrail/proto/event"
 	"github.com/maxviazov/audittrail/proto/segment"
 )
@@ -91,6 +92,7 @@ type layout struct {
 	payload []byte
 	data    []byte
 	bloom   []byte
+	cells   []rollup.Cell
 }
 
 // encode lays the entries of the batch out: gives each its index in its log, and encodes the rows of all tables. It is a function of heads and
@@ -159,8 +161,10 @@ func (b *batch) appendRecord(l *logBatch, d *decision, dict *dictionary) {
 	o.terms = append(o.terms, d.item.terms[s.terms[0]:s.terms[1]]...)
 	o.addID(id)
 	l.records++
-	b.rowsSorted = append(b.rowsSorted, eventRow{order: binary.BigEndian.Uint64(id[:]), id: id, index: l.state.size, fingerprint: r.Fingerprint, source: dict.sources.id(s.Source),
-		action: dict.actions.id(s.Action), log: l.head.log, outcome: outcome(s.Outcome), day: o.day})
+	row := eventRow{order: binary.BigEndian.Uint64(id[:]), id: id, index: l.state.size, fingerprint: r.Fingerprint, source: dict.sources.id(s.Source),
+		action: dict.actions.id(s.Action), log: l.head.log, outcome: outcome(s.Outcome), day: o.day}
+	o.count(id, row.source, row.action, row.outcome)
+	b.rowsSorted = append(b.rowsSorted, row)
 }
 
 // outcome is the column: what does not fit reads as "not said". (The enricher lets known outcomes through only.)
@@ -176,7 +180,7 @@ func (b *batch) appendOther(s *logState, kind segment.Kind) {
 	s.open.hashes = b.lay.hasher.AppendLeaf(s.open.hashes, kind, b.lay.payload)
 }
 
-// closeBundle writes the segment and the tile of a bundle that is complete, and takes its rows out of the tail.
+// closeBundle writes the segment, the tile and the rollups of a bundle that is complete, and takes its rows out of the tail.
 func (b *batch) closeBundle(l *logBatch) {
 	o, number := &l.state.open, (l.state.size-1)/bundleSize
 	b.lay.filter.Add(o.terms...)
@@ -184,6 +188,7 @@ func (b *batch) closeBundle(l *logBatch) {
 	b.lay.data = segment.Encode(b.lay.data[:0], o.framed)
 	b.out.segment(l.head.log, number, o, b.lay.bloom, b.lay.data)
 	b.out.tile(l.head.log, number, o.day, o.hashes)
+	b.rollup(l.head.log, number, o)
 	if o.stored > 0 {
 		b.out.completed(l.head.log, number)
 	}

@@ -139,5 +139,8 @@ func (b *batcher) check(ctx context.Context) error {
 	if err := compare(ctx, b.sink.store.db, b.owner, b.logs, want, false); err != nil {
 		return fmt.Errorf("compare heads when idle: %w", err)
 	}
+	if err := compareBounds(ctx, b.sink.store.db, b.logs, func(i int) event.ID { return b.heads[int32(b.logs[i])].bound }); err != nil {
+		return fmt.Errorf("compare bounds when idle: %w", err)
+	}
 	return nil
 }

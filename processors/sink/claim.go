@@ -91,13 +91,11 @@ func claimOne(ctx context.Context, tx pgx.Tx, owner [16]byte, log int16, now top
 	if err := h.loadTail(ctx, tx); err != nil {
 		return nil, fmt.Errorf("read tail of log %d: %w", log, err)
 	}
-	var bound *[16]byte
-	if err := tx.QueryRow(ctx, "SELECT max(removed_before::text)::uuid FROM audittrail.retention_bounds WHERE log_id = $1", log).Scan(&bound); err != nil {
-		return nil, fmt.Errorf("read retention of log %d: %w", log, err)
+	bounds, err := readBounds(ctx, tx, []int16{log})
+	if err != nil {
+		return nil, err
 	}
-	if bound != nil {
-		h.bound = event.ID(*bound)
-	}
+	h.bound = bounds[log]
 	return h, nil
 }
 
@@ -206,11 +204,13 @@ func (b *bundle) restore(e segment.Entry, w *scanner) error {
 	}
 	w.Terms = w.Terms[:0]
 	var decoded audittrailv1.Event
-	_, err := w.Scan(e.Payload)
+	summary, err := w.Scan(e.Payload)
 	if err := errors.Join(err, decoded.UnmarshalVTUnsafe(e.Payload)); err != nil {
 		return group.Refusef("%w: %w", errCorrupt, err)
 	}
 	b.terms = append(b.terms, w.Terms...)
-	b.addID(event.IDOf(&decoded))
+	id := event.IDOf(&decoded)
+	b.addID(id)
+	b.countRestored(id, &summary)
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 // copies are the rows of one transaction in PostgreSQL's binary COPY format (documentation, section "COPY", "Binary Format"), encoded by hand: the
 // row interface of pgx costs five to ten times the CPU. Integers are big endian behind their length.
 type copies struct {
-	events, segments, tiles, tail, dead rows
+	events, segments, tiles, rollups, tail, dead rows
 	// done are bundles that leave the tail.
 	doneLogs    []int16
 	doneBundles []int64
@@ -24,7 +24,7 @@ type rows struct {
 const copyHeader = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
 func (c *copies) reset() {
-	for _, s := range []*rows{&c.events, &c.segments, &c.tiles, &c.tail, &c.dead} {
+	for _, s := range []*rows{&c.events, &c.segments, &c.tiles, &c.rollups, &c.tail, &c.dead} {
 		s.buf, s.n = append(s.buf[:0], copyHeader...), 0
 	}
 	c.doneLogs, c.doneBundles = c.doneLogs[:0], c.doneBundles[:0]
@@ -120,6 +120,19 @@ func (c *copies) tile(log int16, number int64, day int16, hashes []byte) {
 	s.int8(number)
 	s.int2(day)
 	s.bytes(hashes)
+}
+
+const rollupColumns = "day, occurred_day, log_id, bundle, records, counts"
+
+func (c *copies) rollup(day, occurred, log int16, number int64, records int16, counts []byte) {
+	s := &c.rollups
+	s.row(6)
+	s.int2(day)
+	s.int2(occurred)
+	s.int2(log)
+	s.int8(number)
+	s.int2(records)
+	s.bytes(counts)
 }
 
 const tailColumns = "log_id, first_index, n, data"

@@ -1,6 +1,6 @@
 // Package sink is the goka processor that takes audit-records into PostgreSQL.
 //
-//	audit-records ──callback──▶ item ──queue──▶ batcher ──one transaction──▶ events, segments, tail, tiles0, heads, gaps, deadletters
+//	audit-records ──callback──▶ item ──queue──▶ batcher ──one transaction──▶ events, segments, rollups, tail, tiles0, heads, gaps, deadletters
 //	  one goroutine a partition    bytes-bounded   one goroutine              └─ dead letters to audit-deadletters, acked before COMMIT
 //
 // The way of a message, in the order of the files: item.go decodes it; queue.go hands it on; batcher.go collects a batch, and flush.go leads

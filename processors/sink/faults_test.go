@@ -291,6 +291,15 @@ func TestExpiredEvents(t *testing.T) {
 	if have, want := logNames(t, s, 0), "A EXPIRED(0.1) C"; have != want {
 		t.Errorf("%s, want %s", have, want)
 	}
+	// A bound that is set while the sink runs holds from the next transaction on. A is stored, and too old now as well.
+	if _, err := owner.db.Exec(t.Context(), "INSERT INTO audittrail.retention_bounds VALUES (0, 9, audittrail.id_at($1))", ingestedAt); err != nil {
+		t.Fatal(err)
+	}
+	k.outputs(0, "1.0-2.0: D A")
+	awaitNext(t, s, 0, slot{2, 0})
+	if have, want := logNames(t, s, 0), "A EXPIRED(0.1) C EXPIRED(1.0) EXPIRED(1.1)"; have != want {
+		t.Errorf("%s, want %s", have, want)
+	}
 }
 
 // TestFilterStaysInTheRow: a filter is read without fetching its data, and costs no row of the TOAST table.

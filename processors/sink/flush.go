@@ -141,8 +141,14 @@ func (b *batcher) settle(ctx context.Context) error {
 			last = id
 		}
 	}
+	for _, l := range b.batch.logs {
+		l.head.state.open.wantNames(b.dict)
+	}
 	if err := b.dict.fetch(ctx, b.sink.store.db); err != nil {
 		return err
+	}
+	for _, l := range b.batch.logs {
+		l.head.state.open.name(b.dict)
 	}
 	if b.probing > 0 {
 		if err := b.probe(ctx); err != nil {

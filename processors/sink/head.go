@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"github.com/maxviazov/audittrail/internal/rollup"
 	"github.com/maxviazov/audittrail/proto/event"
 	"github.com/maxviazov/audittrail/proto/segment"
 )
@@ -43,20 +44,23 @@ type bundle struct {
 	framed  []byte
 	hashes  []byte
 	terms   []uint64
-	records int // entries that are records
+	cells   []rollup.Cell // one a record, see rollup.go
+	unnamed []unnamedCell // of cells that were restored: their numbers are still to be looked up
+	records int           // entries that are records
 	minID   event.ID
 	maxID   event.ID
 }
 
 func (b *bundle) reset(day int16) {
-	*b = bundle{day: day, framed: b.framed[:0], hashes: b.hashes[:0], terms: b.terms[:0]}
+	*b = bundle{day: day, framed: b.framed[:0], hashes: b.hashes[:0], terms: b.terms[:0], cells: b.cells[:0]}
 }
 
 // copyFrom makes b a copy of src that shares nothing with it, reusing b's memory.
 func (b *bundle) copyFrom(src *bundle) {
 	framed, hashes, terms := append(b.framed[:0], src.framed...), append(b.hashes[:0], src.hashes...), append(b.terms[:0], src.terms...)
+	cells := append(b.cells[:0], src.cells...)
 	*b = *src
-	b.framed, b.hashes, b.terms = framed, hashes, terms
+	b.framed, b.hashes, b.terms, b.cells = framed, hashes, terms, cells
 }
 
 func (s *logState) copyFrom(src *logState) {

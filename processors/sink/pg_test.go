@@ -96,6 +96,7 @@ func readLog(t testing.TB, s *store, log int16) (entries []segment.Entry) {
 		t.Fatal(err)
 	}
 	checkRows(t, s, log, entries)
+	checkRollups(t, s, log, len(entries)/segment.BundleSize*segment.BundleSize)
 	var size int64
 	var frontier []byte
 	if err := s.db.QueryRow(ctx, "SELECT size, frontier FROM audittrail.heads WHERE log_id = $1", log).Scan(&size, &frontier); err != nil {

@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/maxviazov/audittrail/proto/event"
 )
 
 // store is the sink's side of PostgreSQL.
@@ -63,6 +65,10 @@ func (s *store) write(ctx context.Context, owner, topic [16]byte, b *batch, befo
 	if err := compare(ctx, tx, owner, logs, before, true); err != nil {
 		return err
 	}
+	// With the heads locked: whoever sets a bound locks them too, so it holds from one transaction on.
+	if err := compareBounds(ctx, tx, logs, func(i int) event.ID { return b.logs[i].head.bound }); err != nil {
+		return err
+	}
 	conn := tx.Conn().PgConn()
 	for _, c := range []struct {
 		table, columns string
@@ -71,6 +77,7 @@ func (s *store) write(ctx context.Context, owner, topic [16]byte, b *batch, befo
 		{"events", eventColumns, &b.out.events},
 		{"segments", segmentColumns, &b.out.segments},
 		{"tiles0", tileColumns, &b.out.tiles},
+		{"rollups", rollupColumns, &b.out.rollups},
 		{"tail", tailColumns, &b.out.tail},
 		{"deadletters", deadColumns, &b.out.dead},
 	} {

@@ -10,7 +10,7 @@ CREATE TABLE audittrail.rollups (
   bundle       int8 NOT NULL,
   records      int2 NOT NULL CHECK (records BETWEEN 1 AND 256), -- sum of the counts
   counts       bytea NOT NULL, -- (minute of the day, source_id, action_id, outcome, count), ascending: internal/rollup has the format
-  PRIMARY KEY (day, occurred_day, log_id, bundle)
+  PRIMARY KEY (occurred_day, log_id, bundle, day)
 ) PARTITION BY RANGE (day);
 ALTER TABLE audittrail.rollups ALTER counts SET STORAGE MAIN; -- some hundred bytes, always read
 
