@@ -28,7 +28,7 @@ stored when the old topics went is lost; what is stored stays. Without --yes it 
 			if p.cfg.Postgres.DSN == "" {
 				return usagef("postgres.dsn: accept-new needs it, with a member of audittrail_writer")
 			}
-			changed, err := acceptNew(cmd.Context(), p.cfg.Postgres.DSN, p.cfg.Stream("audittrail-topics"), yes, cmd.OutOrStdout())
+			changed, err := acceptNew(cmd.Context(), p.cfg.Postgres.DSN, p.stream("audittrail-topics"), yes, cmd.OutOrStdout())
 			switch {
 			case err != nil:
 				return postgresError(kafkaError(err))

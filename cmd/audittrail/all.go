@@ -84,7 +84,7 @@ func (a *all) assemble(ctx context.Context, srv *serve.Server) (parts []part, re
 	if err := a.startStores(ctx); err != nil {
 		return nil, nil, err
 	}
-	if err := stream.Apply(ctx, a.cfg.Stream("audittrail-topics"), a.cfg.Layout(), a.log.With().Str("component", "topics").Logger()); err != nil {
+	if err := stream.Apply(ctx, a.stream("audittrail-topics"), a.cfg.Layout(), a.log.With().Str("component", "topics").Logger()); err != nil {
 		return nil, nil, kafkaError(fmt.Errorf("make topics: %w", err))
 	}
 	emitter, err := a.newEmitterServer()

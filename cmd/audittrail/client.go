@@ -5,20 +5,28 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/maxviazov/audittrail/internal/grpccodec"
+	"github.com/maxviazov/audittrail/internal/tlsfiles"
 )
 
 const defaultAddr = "127.0.0.1:7480"
 
-// addAddr adds --addr: where `all`, or the role that the command needs, serves gRPC.
+// addAddr adds the flags that say where the server is, and how to connect to it: where `all`, or the role that the command needs, serves gRPC.
 func addAddr(cmd *cobra.Command) {
 	addr := os.Getenv("AUDITTRAIL_ADDR")
 	if addr == "" {
 		addr = defaultAddr
 	}
-	cmd.PersistentFlags().String("addr", addr, "gRPC `address` of 'all', or of the role this command needs [AUDITTRAIL_ADDR]")
+	flags := cmd.PersistentFlags()
+	flags.String("addr", addr, "gRPC `address` of 'all', or of the role this command needs [AUDITTRAIL_ADDR]")
+	flags.Bool("tls", os.Getenv("AUDITTRAIL_CLIENT_TLS") == "true", "connect with TLS; implied by the flags below [AUDITTRAIL_CLIENT_TLS]")
+	flags.String("ca", os.Getenv("AUDITTRAIL_CLIENT_CA"), "PEM `file` with the CAs of the server's certificate; empty: those of the system [AUDITTRAIL_CLIENT_CA]")
+	flags.String("cert", os.Getenv("AUDITTRAIL_CLIENT_CERT"), "PEM `file` with the certificate to show to the server [AUDITTRAIL_CLIENT_CERT]")
+	flags.String("key", os.Getenv("AUDITTRAIL_CLIENT_KEY"), "PEM `file` with its private key [AUDITTRAIL_CLIENT_KEY]")
+	flags.String("server-name", os.Getenv("AUDITTRAIL_CLIENT_SERVER_NAME"), "`name` that the server's certificate must have; empty: the host of the address [AUDITTRAIL_CLIENT_SERVER_NAME]")
 }
 
 // connect returns a connection that is made when first used.
@@ -27,16 +35,47 @@ func connect(cmd *cobra.Command) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dial(addr)
+	return dial(cmd, addr)
 }
 
-func dial(addr string) (*grpc.ClientConn, error) {
+// dial is connect for another address.
+func dial(cmd *cobra.Command, addr string) (*grpc.ClientConn, error) {
+	creds, err := clientCredentials(cmd)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := grpc.NewClient(addr,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(grpccodec.New())),
 	)
 	if err != nil {
 		return nil, usagef("--addr %s: %w", addr, err)
 	}
 	return conn, nil
+}
+
+// clientCredentials reads the flags of TLS. None of them: plaintext.
+func clientCredentials(cmd *cobra.Command) (credentials.TransportCredentials, error) {
+	encrypt, err := cmd.Flags().GetBool("tls")
+	if err != nil {
+		return nil, err
+	}
+	var ca, cert, key, name string
+	for flag, into := range map[string]*string{"ca": &ca, "cert": &cert, "key": &key, "server-name": &name} {
+		if *into, err = cmd.Flags().GetString(flag); err != nil {
+			return nil, err
+		}
+		encrypt = encrypt || *into != ""
+	}
+	if !encrypt {
+		return insecure.NewCredentials(), nil
+	}
+	if (cert == "") != (key == "") {
+		return nil, usagef("--cert and --key belong together, and one is missing")
+	}
+	files, err := tlsfiles.Load("client", tlsfiles.Paths{Cert: cert, Key: key, CA: ca})
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return credentials.NewTLS(files.Client(name)), nil
 }

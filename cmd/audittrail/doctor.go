@@ -10,6 +10,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,7 @@ import (
 
 func newDoctor() *cobra.Command {
 	cmd := &cobra.Command{Use: "doctor", Short: "Look at everything an installation needs and say what is wrong; exit code 3 when something is", Args: noArgs,
-		Long: `Looks at configuration, Kafka, topics, PostgreSQL, schema, append-only protection and Redis, changes nothing, and says what is wrong and what to do.
+		Long: `Looks at configuration, certificates, Kafka, topics, PostgreSQL, schema, append-only protection and Redis, changes nothing, and says what is wrong and what to do.
 What is not configured is skipped.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(cmd, config.None)
@@ -68,8 +69,12 @@ type examination struct {
 }
 
 func examinations(cfg *config.Config) []examination {
-	settings := cfg.Stream("audittrail-doctor")
+	// Files were read when the configuration was checked; here they are opened again, and what is wrong with them is a finding.
+	p := process{cfg: cfg, registry: prometheus.NewRegistry()}
+	unusable := p.newTransport(config.None)
+	settings := p.stream("audittrail-doctor")
 	return []examination{
+		{"certificates", func(context.Context) (string, error) { return p.examineCertificates(unusable) }},
 		{"kafka", func(ctx context.Context) (string, error) {
 			if cfg.Embedded() {
 				return "kafka.brokers is not set", errSkipped
@@ -119,7 +124,6 @@ func examinations(cfg *config.Config) []examination {
 			})
 		}},
 		{"redis", func(ctx context.Context) (string, error) {
-			p := process{cfg: cfg}
 			options, err := p.redisOptions()
 			if err != nil {
 				return "", err

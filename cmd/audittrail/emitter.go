@@ -50,7 +50,7 @@ func (p *process) newEmitterServer() (*emitters.Server, error) {
 		MaxFuture:        p.cfg.Emitter.MaxFuture,
 		Linger:           linger,
 	}, emitters.Deps{
-		Publisher:  emitters.NewGokaPublisher(p.cfg.Stream("audittrail-emitter"), log),
+		Publisher:  emitters.NewGokaPublisher(p.stream("audittrail-emitter"), log),
 		Redis:      redis,
 		Registerer: p.registry,
 		Log:        log,

@@ -31,7 +31,7 @@ func newEnricher() *cobra.Command {
 
 func (p *process) newEnricherRole(snapshots string) (*enricher.Enricher, error) {
 	return enricher.New(enricher.Config{
-		Kafka:        p.cfg.Stream("audittrail-enricher"),
+		Kafka:        p.stream("audittrail-enricher"),
 		Group:        stream.GroupTuning{InstanceID: p.cfg.Kafka.GroupInstanceID},
 		Window:       p.cfg.Enricher.Window,
 		WindowMaxIDs: p.cfg.Enricher.WindowMaxIDs,

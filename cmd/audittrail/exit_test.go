@@ -77,7 +77,7 @@ func TestWrongUsage(t *testing.T) {
 }
 
 func TestConfigPrintHidesSecretsAndSaysWhereFrom(t *testing.T) {
-	t.Setenv("AUDITTRAIL_POSTGRES_DSN", "postgres://u:s3cr3t@h/d")
+	t.Setenv("AUDITTRAIL_POSTGRES_DSN", "postgres://u:s3cr3t@localhost/d")
 	r := command(t, "", "config", "print", "--sink-batch-age", "50ms").mustBe(t, exitOK)
 	for _, want := range []string{"REDACTED", "environment AUDITTRAIL_POSTGRES_DSN", "flag --sink-batch-age", "default"} {
 		if !strings.Contains(r.out, want) {

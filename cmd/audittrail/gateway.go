@@ -63,7 +63,7 @@ func (p *process) newGatewayRole(ctx context.Context, dsn string) (*gateway, err
 		}
 	}
 	log := p.log.With().Str("role", "gateway").Logger()
-	settings := p.cfg.Stream("audittrail-gateway")
+	settings := p.stream("audittrail-gateway")
 	g := &gateway{
 		sources:   views.NewSourceViews(settings, log, p.registry),
 		publisher: views.NewKafkaPublisher(settings),
@@ -76,7 +76,7 @@ func (p *process) newGatewayRole(ctx context.Context, dsn string) (*gateway, err
 	if options != nil {
 		g.redis = redis.NewClient(options)
 	}
-	if g.pool, err = newPool(ctx, dsn, func(c *pgxpool.Config) { views.ConfigurePool(c, cfg) }); err != nil {
+	if g.pool, err = newPool(ctx, dsn, log, func(c *pgxpool.Config) { views.ConfigurePool(c, cfg) }); err != nil {
 		return nil, errors.Join(err, g.close())
 	}
 	g.server, err = views.NewServer(cfg, views.Deps{

@@ -43,7 +43,7 @@ only, and counted at the end. It remembers every id while it runs, about 60 byte
 			defer conn.Close()
 			readConn := conn
 			if gatewayAddr != "" {
-				if readConn, err = dial(gatewayAddr); err != nil {
+				if readConn, err = dial(cmd, gatewayAddr); err != nil {
 					return err
 				}
 				defer readConn.Close()

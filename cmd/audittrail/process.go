@@ -23,6 +23,7 @@ type process struct {
 	cfg      *config.Config
 	log      zerolog.Logger
 	registry *prometheus.Registry
+	transport
 }
 
 // newProcess reads the configuration of the role from file, environment and the command's flags.
@@ -36,6 +37,9 @@ func newProcess(cmd *cobra.Command, role config.Role) (*process, error) {
 		p.log.Warn().Str("warning", warning).Msg("suspicious configuration")
 	}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo())
+	if err := p.newTransport(role); err != nil {
+		return nil, usageError{err}
+	}
 	return p, nil
 }
 
@@ -86,7 +90,12 @@ func isTerminal(w any) bool {
 func (p *process) server(grpcKey, grpcListen, httpKey, httpListen string, ready func(context.Context) error,
 	options ...grpc.ServerOption,
 ) (*serve.Server, error) {
+	encrypt, err := p.serverTLS()
+	if err != nil {
+		return nil, usageError{err}
+	}
 	return serve.New(serve.Config{
+		TLS:        encrypt,
 		GRPCListen: grpcListen, GRPCFlag: "--" + config.FlagName(grpcKey),
 		HTTPListen: httpListen, HTTPFlag: "--" + config.FlagName(httpKey),
 		AllowedHosts: p.cfg.HTTP.AllowedHosts, CORSOrigins: p.cfg.Gateway.CORSOrigins, Reflection: p.cfg.Gateway.Reflection, Pprof: p.cfg.Pprof,
@@ -106,6 +115,9 @@ func (p *process) runParts(ctx context.Context, parts ...part) error {
 		part
 		stop context.CancelFunc
 		done chan error
+	}
+	if p.certs != nil {
+		parts = append(parts, part{"certificates", p.certs.Run})
 	}
 	ended := make(chan string, len(parts))
 	all := make([]running, len(parts))

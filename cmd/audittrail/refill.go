@@ -39,7 +39,7 @@ It is left in Kafka as the commit of the consumer group ` + stream.RefillGroup +
 			case !given && p.cfg.Postgres.DSN == "":
 				return usagef("postgres.dsn: needed to find out what is missing; or say --from")
 			}
-			kafka := p.cfg.Stream("audittrail-refill")
+			kafka := p.stream("audittrail-refill")
 			if !given {
 				if from, err = firstMissing(cmd.Context(), p.cfg.Postgres.DSN, kafka, partition); err != nil {
 					return postgresError(kafkaError(err))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"github.com/maxviazov/audittrail/internal/config"
@@ -31,11 +32,12 @@ func newSink() *cobra.Command {
 
 func (p *process) newSinkRole(dsn string) (*sink.Sink, error) {
 	return sink.New(sink.Config{
-		Kafka:      p.cfg.Stream("audittrail-sink"),
-		Group:      stream.GroupTuning{InstanceID: p.cfg.Kafka.GroupInstanceID},
-		DSN:        dsn,
-		BatchRows:  p.cfg.Sink.BatchRows,
-		BatchBytes: int(p.cfg.Sink.BatchBytes),
-		BatchAge:   p.cfg.Sink.BatchAge,
+		Kafka:         p.stream("audittrail-sink"),
+		Group:         stream.GroupTuning{InstanceID: p.cfg.Kafka.GroupInstanceID},
+		DSN:           dsn,
+		ConfigurePool: func(c *pgxpool.Config) { followFiles(c, dsn, p.log) },
+		BatchRows:     p.cfg.Sink.BatchRows,
+		BatchBytes:    int(p.cfg.Sink.BatchBytes),
+		BatchAge:      p.cfg.Sink.BatchAge,
 	}, p.log, p.registry)
 }

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"github.com/maxviazov/audittrail/internal/config"
+	"github.com/maxviazov/audittrail/internal/tlsfiles"
 )
 
 // redisOptions says how to reach Redis; nil when there is none.
@@ -17,17 +19,22 @@ func (p *process) redisOptions() (*redis.Options, error) {
 	}
 	o := &redis.Options{Addr: p.cfg.Redis.Addr, ClientName: "audittrail"}
 	if path := p.cfg.Redis.PasswordFile; path != "" {
-		secret, err := os.ReadFile(path)
-		if err != nil {
+		if _, err := config.ReadSecret(path); err != nil {
 			return nil, fmt.Errorf("redis.password_file: %w", err)
 		}
-		o.Password = strings.TrimRight(string(secret), "\r\n")
+		o.CredentialsProviderContext = func(context.Context) (username, password string, err error) {
+			password, err = config.ReadSecret(path)
+			return p.cfg.Redis.Username, password, err
+		}
+	}
+	if p.redis != nil {
+		o.Dialer = (&tlsfiles.Dialer{Files: p.redis, ServerName: p.cfg.Redis.TLS.ServerName}).DialContext
 	}
 	return o, nil
 }
 
 // newPool makes a pool that connects when first used. configure may be nil.
-func newPool(ctx context.Context, dsn string, configure func(*pgxpool.Config)) (*pgxpool.Pool, error) {
+func newPool(ctx context.Context, dsn string, log zerolog.Logger, configure func(*pgxpool.Config)) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("postgres.dsn: %w", err)
@@ -35,6 +42,7 @@ func newPool(ctx context.Context, dsn string, configure func(*pgxpool.Config)) (
 	if configure != nil {
 		configure(cfg)
 	}
+	followFiles(cfg, dsn, log)
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("postgres.dsn: %w", err)

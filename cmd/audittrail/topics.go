@@ -16,7 +16,7 @@ func newTopics() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := stream.Apply(cmd.Context(), p.cfg.Stream("audittrail-topics"), p.cfg.Layout(), p.log); err != nil {
+			if err := stream.Apply(cmd.Context(), p.stream("audittrail-topics"), p.cfg.Layout(), p.log); err != nil {
 				return kafkaError(err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d topics are as they must be, %d partitions each\n", len(stream.TopicNames()), p.cfg.Kafka.Partitions)
@@ -28,7 +28,7 @@ func newTopics() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			problems, err := stream.Check(cmd.Context(), p.cfg.Stream("audittrail-topics"), p.cfg.Layout())
+			problems, err := stream.Check(cmd.Context(), p.stream("audittrail-topics"), p.cfg.Layout())
 			if err != nil {
 				return kafkaError(err)
 			}

@@ -29,6 +29,13 @@ type Config struct {
 	Insecure   bool
 	Pprof      bool
 
+	TLS struct {
+		CertFile   string
+		KeyFile    string
+		CAFile     string
+		ClientAuth string
+		Reload     time.Duration
+	}
 	Kafka struct {
 		Brokers         []string
 		Listen          string
@@ -36,15 +43,28 @@ type Config struct {
 		Replication     int
 		MinInsync       int
 		GroupInstanceID string
+		TLS             ClientTLS
+		SASL            struct {
+			Mechanism    string
+			Username     string
+			PasswordFile string
+		}
 	}
 	Postgres struct {
 		DSN        string
 		MigrateDSN string
 		Port       int
+		TLS        struct {
+			CAFile   string
+			CertFile string
+			KeyFile  string
+		}
 	}
 	Redis struct {
 		Addr         string
+		Username     string
 		PasswordFile string
+		TLS          ClientTLS
 	}
 	Emitter struct {
 		GRPCListen       string
@@ -87,6 +107,18 @@ type Config struct {
 	origin map[string]string // key → where its value came from
 }
 
+// ClientTLS says how this process connects to a server of others.
+type ClientTLS struct {
+	Enabled    bool
+	CAFile     string
+	CertFile   string
+	KeyFile    string
+	ServerName string
+}
+
+// Serves says whether gRPC and HTTP are served with TLS.
+func (c *Config) Serves() bool { return c.TLS.CertFile != "" }
+
 // Embedded says whether `all` runs the broker itself.
 func (c *Config) Embedded() bool { return len(c.Kafka.Brokers) == 0 }
 
@@ -98,9 +130,4 @@ func (c *Config) Layout() stream.Layout {
 		MinInsync:   int16(c.Kafka.MinInsync),
 		Window:      c.Enricher.Window,
 	}
-}
-
-// Stream says how to reach Kafka.
-func (c *Config) Stream(clientID string) stream.Settings {
-	return stream.Settings{Brokers: c.Kafka.Brokers, ClientID: clientID}
 }

@@ -39,7 +39,7 @@ func TestDefaultsOfEveryRoleAreWithinTheirBounds(t *testing.T) {
 
 func TestLaterSourcesWinAndOriginsAreKept(t *testing.T) {
 	file := "kafka:\n  brokers: [a:1, b:2]\nsink:\n  batch_rows: 100\n  batch_age: 50ms\n  batch_bytes: 2MiB\n"
-	env := []string{"AUDITTRAIL_SINK_BATCH_ROWS=200", "AUDITTRAIL_SINK_BATCH_AGE=60ms", "AUDITTRAIL_POSTGRES_DSN=postgres://h/d", "AUDITTRAIL_LOG_LEVEL="}
+	env := []string{"AUDITTRAIL_SINK_BATCH_ROWS=200", "AUDITTRAIL_SINK_BATCH_AGE=60ms", "AUDITTRAIL_POSTGRES_DSN=postgres://h/d", "AUDITTRAIL_LOG_LEVEL=", "AUDITTRAIL_INSECURE=true"}
 	c, err := load(t, Sink, file, env, "--sink-batch-rows=300")
 	if err != nil {
 		t.Fatal(err)
@@ -176,9 +176,12 @@ func TestSuspiciousSettingsAreExplained(t *testing.T) {
 	}{
 		{All, nil, ""},
 		{All, []string{"--insecure", "--grpc-listen=0.0.0.0:1"}, "grpc_listen is 0.0.0.0:1 without TLS"},
-		{Emitter, []string{"--kafka-brokers=a:1"}, ""},
-		{Emitter, []string{"--kafka-brokers=a:1", "--kafka-replication=1", "--kafka-min-insync-replicas=1"}, "kafka.replication is 1"},
-		{Topics, []string{"--kafka-brokers=a:1", "--kafka-min-insync-replicas=1"}, "kafka.min_insync_replicas is 1"},
+		{Emitter, []string{"--kafka-brokers=localhost:1"}, ""},
+		{Emitter, []string{"--insecure", "--kafka-brokers=localhost:1,a:1"}, "kafka.tls.enabled is false: the network between here and a:1"},
+		{Sink, []string{"--insecure", "--kafka-brokers=localhost:1", "--postgres-dsn=postgres://h/d"}, "postgres.dsn has no sslmode=verify-full"},
+		{Emitter, []string{"--insecure", "--kafka-brokers=localhost:1", "--redis-addr=r:1"}, "redis.tls.enabled is false"},
+		{Emitter, []string{"--kafka-brokers=localhost:1", "--kafka-replication=1", "--kafka-min-insync-replicas=1"}, "kafka.replication is 1"},
+		{Topics, []string{"--kafka-brokers=localhost:1", "--kafka-min-insync-replicas=1"}, "kafka.min_insync_replicas is 1"},
 	} {
 		c, err := load(t, tt.role, "", nil, tt.args...)
 		if err != nil {

@@ -19,9 +19,10 @@ type key struct {
 }
 
 var (
-	everyRole = []Role{All, Emitter, Enricher, Sink, Gateway, Topics, Migrate}
-	kafkaRole = []Role{All, Emitter, Enricher, Sink, Gateway, Topics}
-	servers   = []Role{All, Emitter, Enricher, Sink, Gateway}
+	everyRole    = []Role{All, Emitter, Enricher, Sink, Gateway, Topics, Migrate}
+	kafkaRole    = []Role{All, Emitter, Enricher, Sink, Gateway, Topics}
+	servers      = []Role{All, Emitter, Enricher, Sink, Gateway}
+	postgresRole = []Role{All, Sink, Gateway, Migrate, Topics}
 )
 
 // keys is the reference of the configuration, in the order in which it is printed.
@@ -32,13 +33,44 @@ var keys = []key{
 		func(c *Config) pflag.Value { return textValue{&c.GRPCListen} }, nil},
 	{"http_listen", "127.0.0.1:7481", "Address on which `all` serves REST, metrics and health.", []Role{All},
 		func(c *Config) pflag.Value { return textValue{&c.HTTPListen} }, nil},
-	{"insecure", "false", "Allows listening elsewhere than on loopback, although there is no TLS and no authentication yet.", servers,
+	{"insecure", "false", "Allows connections that are not encrypted, or to servers that are not verified, beyond this machine: listeners, Kafka, PostgreSQL, Redis.", everyRole,
 		func(c *Config) pflag.Value { return boolValue{&c.Insecure} }, nil},
 	{"pprof", "false", "Serves Go's profiles below /debug/pprof/ of the HTTP address.", servers,
 		func(c *Config) pflag.Value { return boolValue{&c.Pprof} }, nil},
 
+	{"tls.cert_file", "", "PEM file with the certificate that gRPC and HTTP are served with, intermediates after it; empty: both are plaintext. Replaced files are used without a restart, here and below.", servers,
+		func(c *Config) pflag.Value { return textValue{&c.TLS.CertFile} }, nil},
+	{"tls.key_file", "", "PEM file with its private key.", servers,
+		func(c *Config) pflag.Value { return textValue{&c.TLS.KeyFile} }, nil},
+	{"tls.ca_file", "", "PEM file with the CAs that certificates of clients must be of.", servers,
+		func(c *Config) pflag.Value { return textValue{&c.TLS.CAFile} }, nil},
+	{"tls.client_auth", "none", "Certificates of clients: none (not asked for), optional (verified when there is one) or required (no connection without; also for /metrics and /readyz).", servers,
+		func(c *Config) pflag.Value {
+			return choiceValue{&c.TLS.ClientAuth, []string{"none", "optional", "required"}}
+		}, nil},
+	{"tls.reload", "10s", "How often certificate files are read again, 1s to 1h.", servers,
+		func(c *Config) pflag.Value { return durationValue{&c.TLS.Reload, time.Second, time.Hour} }, nil},
+
 	{"kafka.brokers", "", "Brokers to begin with, host:port, separated by commas. `all` without them runs a broker itself.", kafkaRole,
 		func(c *Config) pflag.Value { return listValue{&c.Kafka.Brokers} }, nil},
+	{"kafka.tls.enabled", "false", "Connects to the brokers with TLS; their certificates must have the host names they advertise.", kafkaRole,
+		func(c *Config) pflag.Value { return boolValue{&c.Kafka.TLS.Enabled} }, nil},
+	{"kafka.tls.ca_file", "", "PEM file with the CAs that the brokers' certificates must be of; empty: those of the system.", kafkaRole,
+		func(c *Config) pflag.Value { return textValue{&c.Kafka.TLS.CAFile} }, nil},
+	{"kafka.tls.cert_file", "", "PEM file with the certificate shown to the brokers (mTLS); empty: none.", kafkaRole,
+		func(c *Config) pflag.Value { return textValue{&c.Kafka.TLS.CertFile} }, nil},
+	{"kafka.tls.key_file", "", "PEM file with its private key.", kafkaRole,
+		func(c *Config) pflag.Value { return textValue{&c.Kafka.TLS.KeyFile} }, nil},
+	{"kafka.tls.server_name", "", "Name that every broker's certificate must have; empty: the host that the broker advertises.", kafkaRole,
+		func(c *Config) pflag.Value { return textValue{&c.Kafka.TLS.ServerName} }, nil},
+	{"kafka.sasl.mechanism", "none", "How this process proves to the brokers who it is: none (or TLS alone), scram-sha-256 or scram-sha-512.", kafkaRole,
+		func(c *Config) pflag.Value {
+			return choiceValue{&c.Kafka.SASL.Mechanism, []string{"none", "scram-sha-256", "scram-sha-512"}}
+		}, nil},
+	{"kafka.sasl.username", "", "Its user at the brokers.", kafkaRole,
+		func(c *Config) pflag.Value { return textValue{&c.Kafka.SASL.Username} }, nil},
+	{"kafka.sasl.password_file", "", "File that holds the user's password, read for each connection; its trailing newline is left out.", kafkaRole,
+		func(c *Config) pflag.Value { return textValue{&c.Kafka.SASL.PasswordFile} }, nil},
 	{"kafka.listen", "127.0.0.1:0", "Loopback address of the embedded broker; port 0: a free one.", []Role{All},
 		func(c *Config) pflag.Value { return textValue{&c.Kafka.Listen} }, nil},
 	// The embedded program runs one replica of each role: more partitions than a few cost files, buffers and a Merkle log each and give
@@ -52,16 +84,34 @@ var keys = []key{
 	{"kafka.group_instance_id", "", "Name of this replica in its consumer group (static membership), unique in the group; empty: none. For rolling restarts.", []Role{Enricher, Sink},
 		func(c *Config) pflag.Value { return textValue{&c.Kafka.GroupInstanceID} }, nil},
 
-	{"postgres.dsn", "", "PostgreSQL, as a URL or key=value list, with a user that is a member of audittrail_writer (sink) or audittrail_reader (gateway). `all` without it runs PostgreSQL itself.", []Role{All, Sink, Gateway, Migrate, Topics},
+	{"postgres.dsn", "", "PostgreSQL, as a URL or key=value list, with a user that is a member of audittrail_writer (sink) or audittrail_reader (gateway). `all` without it runs PostgreSQL itself.", postgresRole,
 		func(c *Config) pflag.Value { return textValue{&c.Postgres.DSN} }, redactDSN},
 	{"postgres.migrate_dsn", "", "PostgreSQL with a user that may create roles and tables; for `migrate`, and for `all` with a DSN of its own. Empty: postgres.dsn.", []Role{All, Migrate},
 		func(c *Config) pflag.Value { return textValue{&c.Postgres.MigrateDSN} }, redactDSN},
+	{"postgres.tls.ca_file", "", "PEM file with the CAs that the server's certificate must be of: the DSN's sslrootcert, unless it has one.", postgresRole,
+		func(c *Config) pflag.Value { return textValue{&c.Postgres.TLS.CAFile} }, nil},
+	{"postgres.tls.cert_file", "", "PEM file with the certificate shown to the server: the DSN's sslcert, unless it has one.", postgresRole,
+		func(c *Config) pflag.Value { return textValue{&c.Postgres.TLS.CertFile} }, nil},
+	{"postgres.tls.key_file", "", "PEM file with its private key: the DSN's sslkey, unless it has one.", postgresRole,
+		func(c *Config) pflag.Value { return textValue{&c.Postgres.TLS.KeyFile} }, nil},
 	{"postgres.port", "0", "Port of the embedded PostgreSQL on 127.0.0.1, 0 to 65535; 0: a free one.", []Role{All},
 		func(c *Config) pflag.Value { return intValue{&c.Postgres.Port, 0, 65535} }, nil},
 
 	{"redis.addr", "", "Redis, host:port; empty: caches are in the process and request ids are not remembered.", []Role{All, Emitter, Gateway},
 		func(c *Config) pflag.Value { return textValue{&c.Redis.Addr} }, nil},
-	{"redis.password_file", "", "File that holds Redis's password; its trailing newline is left out.", []Role{All, Emitter, Gateway},
+	{"redis.username", "", "User at Redis (ACL); empty: the default user.", []Role{All, Emitter, Gateway},
+		func(c *Config) pflag.Value { return textValue{&c.Redis.Username} }, nil},
+	{"redis.tls.enabled", "false", "Connects to Redis with TLS.", []Role{All, Emitter, Gateway},
+		func(c *Config) pflag.Value { return boolValue{&c.Redis.TLS.Enabled} }, nil},
+	{"redis.tls.ca_file", "", "PEM file with the CAs that Redis's certificate must be of; empty: those of the system.", []Role{All, Emitter, Gateway},
+		func(c *Config) pflag.Value { return textValue{&c.Redis.TLS.CAFile} }, nil},
+	{"redis.tls.cert_file", "", "PEM file with the certificate shown to Redis (mTLS); empty: none.", []Role{All, Emitter, Gateway},
+		func(c *Config) pflag.Value { return textValue{&c.Redis.TLS.CertFile} }, nil},
+	{"redis.tls.key_file", "", "PEM file with its private key.", []Role{All, Emitter, Gateway},
+		func(c *Config) pflag.Value { return textValue{&c.Redis.TLS.KeyFile} }, nil},
+	{"redis.tls.server_name", "", "Name that Redis's certificate must have; empty: the host of redis.addr.", []Role{All, Emitter, Gateway},
+		func(c *Config) pflag.Value { return textValue{&c.Redis.TLS.ServerName} }, nil},
+	{"redis.password_file", "", "File that holds the user's password, read for each connection; its trailing newline is left out.", []Role{All, Emitter, Gateway},
 		func(c *Config) pflag.Value { return textValue{&c.Redis.PasswordFile} }, nil},
 
 	{"emitter.grpc_listen", "127.0.0.1:7480", "Address on which the emitter serves gRPC.", []Role{Emitter},

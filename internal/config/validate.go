@@ -1,15 +1,13 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // validate reports what the single values cannot say: what a role needs, and what does not go together.
@@ -41,10 +39,11 @@ func (c *Config) validate(role Role) []error {
 		if dsn == "" {
 			continue
 		}
-		if _, err := pgconn.ParseConfig(dsn); err != nil {
-			add("%s: neither a URL nor a key=value list of PostgreSQL", name) // the parser's message may hold the password
+		if err := checkDSN(dsn); err != nil && !(c.Insecure && errors.Is(err, errWeak)) {
+			add("%s: %w", name, err)
 		}
 	}
+	c.validateTransport(role, add)
 	for name, path := range map[string]string{"redis.password_file": c.Redis.PasswordFile, "gateway.key_file": c.Gateway.KeyFile} {
 		if path == "" || !needs(role, name) {
 			continue
@@ -68,8 +67,8 @@ func (c *Config) validate(role Role) []error {
 		switch loopback, err := IsLoopback(l.addr); {
 		case err != nil:
 			add("%s: %v", l.name, err)
-		case !loopback && !c.Insecure:
-			add("%s: %s is not a loopback address, and there is no TLS and no authentication yet: use 127.0.0.1, or accept that anybody who reaches it may read and write with --insecure", l.name, l.addr)
+		case !loopback && !c.Insecure && c.TLS.ClientAuth != "required":
+			add("%s: %s is not a loopback address, and nobody has to prove who they are: use 127.0.0.1, or TLS with tls.client_auth required, or accept that anybody who reaches it may read and write with --insecure", l.name, l.addr)
 		}
 	}
 	if loopback, err := IsLoopback(c.Kafka.Listen); err != nil || !loopback {
@@ -87,6 +86,9 @@ func isOrigin(s string) bool {
 		s == u.Scheme+"://"+strings.ToLower(u.Host) && !strings.ContainsAny(s, "*") && !strings.HasSuffix(s, ":")
 }
 
+// Uses says whether a role uses a key; None uses all.
+func Uses(role Role, name string) bool { return role == None || needs(role, name) }
+
 func needs(role Role, name string) bool {
 	return slices.ContainsFunc(keys, func(k key) bool { return k.name == name && slices.Contains(k.roles, role) })
 }
@@ -97,9 +99,5 @@ func IsLoopback(addr string) (bool, error) {
 	if err != nil || port == "" {
 		return false, fmt.Errorf("%q is no host:port", addr)
 	}
-	if host == "localhost" {
-		return true, nil
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback(), nil
+	return isLoopbackHost(host), nil
 }

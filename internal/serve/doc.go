@@ -16,5 +16,5 @@
 //     retried has Retry-After.
 //   - Run goes down in the order of the data: unready first, then no new calls, then those in progress end, within bounds.
 //
-// It neither authenticates nor encrypts.
+// With Config.TLS both sides speak TLS only. It does not authenticate.
 package serve

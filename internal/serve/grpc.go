@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"fmt"
-	"net"
 	"runtime/debug"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 func (s *Server) serverOptions() []grpc.ServerOption {
 	m := newMetrics(s.deps.Registry)
 	return []grpc.ServerOption{
+		grpc.Creds(newEdge(s.cfg.TLS)),
 		grpc.ForceServerCodecV2(grpccodec.New()),
 		grpc.MaxRecvMsgSize(MaxRequestBytes),
 		// Calls that one connection may have in progress: bounds the memory of requests that nobody has admitted yet.
@@ -37,7 +37,7 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 // dialSelf connects the HTTP side to the gRPC side inside the process.
 func (s *Server) dialSelf() (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///in-process",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.inProcess.DialContext(ctx) }),
+		grpc.WithContextDialer(s.dialInside),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(grpccodec.New())),
 	)

@@ -36,13 +36,13 @@ func (s *Server) newHTTPServer() *http.Server {
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
 	mux.Handle("/v1/", readBody(s.mux))
-	return &http.Server{
+	return withTLS(&http.Server{
 		Handler:           s.guard(mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          log.New(s.deps.Log.With().Str("level", "warn").Logger(), "", 0),
-	}
+	}, s.cfg.TLS)
 }
 
 // newGatewayMux speaks proto3 JSON. An unknown field or parameter is an error: a misspelt name would lose what was to be recorded or asked.

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -37,6 +38,8 @@ type Config struct {
 	CORSOrigins []string
 	// Reflection describes the services to whoever asks by gRPC server reflection (v1 and v1alpha).
 	Reflection bool
+	// TLS encrypts both sides; nil: they are plaintext.
+	TLS *tls.Config
 	// Pprof serves Go's profiles below /debug/pprof/.
 	Pprof bool
 	// StopTimeout bounds how long calls in progress may take to end. Default 5 s.
@@ -173,8 +176,8 @@ func (s *Server) Run(ctx context.Context) error {
 		}()
 	}
 	sides := 2
-	serve("in the process", func() error { return s.grpc.Serve(s.inProcess) })
-	serve("http", func() error { return s.http.Serve(s.httpListener) })
+	serve("in the process", func() error { return s.grpc.Serve(insideListener{s.inProcess}) })
+	serve("http", s.serveHTTP)
 	if s.grpcListener != nil {
 		sides++
 		serve("grpc", func() error { return s.grpc.Serve(s.grpcListener) })

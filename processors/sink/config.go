@@ -18,6 +18,8 @@ type Config struct {
 	Group stream.GroupTuning
 	// DSN of PostgreSQL; the user must be a member of audittrail_writer.
 	DSN string
+	// ConfigurePool changes the configuration of the connections to PostgreSQL before they are made; nil: nothing.
+	ConfigurePool func(*pgxpool.Config)
 	// BatchRows is how many records one transaction stores at most (a message more, since messages are not split). 100 to 200,000; default
 	// 20,000. Batches of 1,000 cost twice.
 	BatchRows int

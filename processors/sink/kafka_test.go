@@ -266,7 +266,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 // observer looks into PostgreSQL beside the sinks.
 func observer(t *testing.T, dsn string) *store {
 	t.Helper()
-	s, err := openStore(dsn, time.Minute)
+	s, err := openStore(dsn, time.Minute, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,7 @@ func writerDSN(t testing.TB, super string) string {
 
 func testStore(t testing.TB) *store {
 	t.Helper()
-	s, err := openStore(writerDSN(t, embeddedtest.Postgres(t)), time.Minute)
+	s, err := openStore(writerDSN(t, embeddedtest.Postgres(t)), time.Minute, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func New(cfg Config, log zerolog.Logger, registerer prometheus.Registerer) (*Sin
 	if err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
-	if s.store, err = openStore(cfg.DSN, s.cfg.TransactionTimeout); err != nil {
+	if s.store, err = openStore(cfg.DSN, s.cfg.TransactionTimeout, cfg.ConfigurePool); err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
 	return s, nil

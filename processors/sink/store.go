@@ -22,8 +22,8 @@ type store struct {
 	db *pgxpool.Pool
 }
 
-// openStore makes the pool; nothing is connected yet.
-func openStore(dsn string, timeout time.Duration) (*store, error) {
+// openStore makes the pool; nothing is connected yet. configure may be nil.
+func openStore(dsn string, timeout time.Duration, configure func(*pgxpool.Config)) (*store, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
@@ -35,6 +35,9 @@ func openStore(dsn string, timeout time.Duration) (*store, error) {
 	// A sink that stopped in the middle holds locks that its successor waits for.
 	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "30s"
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = strconv.FormatInt(timeout.Milliseconds(), 10)
+	if configure != nil {
+		configure(cfg)
+	}
 	db, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"net"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -13,6 +14,16 @@ type Settings struct {
 	Brokers []string
 	// ClientID names this process in the broker's logs and quotas. Default `audittrail`.
 	ClientID string
+	// TLS makes the connections to the brokers; nil: they are plaintext. Every connection goes through it, those to brokers that metadata
+	// names included, with the address as the broker advertises it.
+	TLS Dialer
+	// SASL says who we are; nil: no authentication but TLS's.
+	SASL *SASL
+}
+
+// Dialer connects to a broker and returns an encrypted connection to a server that it has verified.
+type Dialer interface {
+	Dial(network, addr string) (net.Conn, error)
 }
 
 // version is the protocol version spoken: it gives topic ids in metadata, and brokers from 3.6 to 4.x speak it.
@@ -30,6 +41,11 @@ func baseConfig(s Settings) *sarama.Config {
 	c.Metadata.RefreshFrequency = time.Minute
 	c.Net.DialTimeout, c.Net.ReadTimeout, c.Net.WriteTimeout = 3*time.Second, 10*time.Second, 10*time.Second
 	c.Metadata.Retry.Max, c.Metadata.Retry.Backoff = 5, 250*time.Millisecond
+	if s.TLS != nil {
+		// Not sarama's own TLS: its configuration is fixed for the life of a client, and certificates are not.
+		c.Net.Proxy.Enable, c.Net.Proxy.Dialer = true, s.TLS
+	}
+	s.SASL.apply(c)
 	// Read what is committed, from the start, and rather fail than jump over what retention took (R1).
 	c.Consumer.IsolationLevel = sarama.ReadCommitted
 	c.Consumer.Offsets.Initial = sarama.OffsetOldest
