@@ -112,6 +112,18 @@ func (c *candidates) reached() event.ID {
 	return c.high
 }
 
+// opens is how many leaves the next statement opens.
+func (c *candidates) opens() int64 {
+	low, high := c.part()
+	n := int64(1)
+	for _, lower := range c.leaves {
+		if lower.Compare(low) > 0 && lower.Compare(high) < 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // part is what the next statement reads: the leaves of one window, as far as they are not looked at yet.
 func (c *candidates) part() (low, high event.ID) {
 	left := c.window

@@ -1,25 +1,62 @@
 package views
 
 import (
+	"context"
 	"time"
-
-	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 )
 
-// compiled is a filter made ready for one query: list, tail, count, aggregate and export all decide with it. It is for one goroutine.
+// compiled is a filter made ready for one query: list, tail, count, aggregate and export all decide with it. It is for one goroutine
+// at a time; fork makes one for another goroutine.
 type compiled struct {
-	filter    *Filter
+	filter    *Filter // nil: everything
 	narrowing narrowing
-	explain   Explain
+	program   *program
+	scratch   *scratch
 }
 
 // compile reads a filter. The time is what `now` means in it: that of the first call of a walk. Errors are *FilterError.
 func compile(filter string, now time.Time) (*compiled, error) {
-	f, err := ParseFilter(filter)
+	f, err := parseFilter(filter, now)
 	if err != nil {
 		return nil, err
 	}
-	return &compiled{filter: f, narrowing: narrow(f)}, nil
+	return f.compile(), nil
+}
+
+func (f *Filter) compile() *compiled {
+	c := &compiled{filter: f, narrowing: narrow(f)}
+	if f != nil {
+		c.program = newProgram(f.root)
+		c.scratch = c.program.newScratch()
+	}
+	return c
+}
+
+// compile reads the filter of a call, and adds what its caller may see at all (Deps.Scope).
+func (s *Server) compile(ctx context.Context, filter string, now time.Time) (*compiled, error) {
+	f, err := parseFilter(filter, now)
+	if err != nil {
+		return nil, invalid("filter", "%v", err)
+	}
+	if s.scope != nil {
+		scope, err := s.scope(ctx)
+		if err != nil {
+			return nil, err
+		}
+		f = scope.and(f)
+	}
+	return f.compile(), nil
+}
+
+// and accepts what both filters accept.
+func (f *Filter) and(other *Filter) *Filter {
+	switch {
+	case f == nil:
+		return other
+	case other == nil:
+		return f
+	}
+	return &Filter{text: "(" + f.text + ") AND (" + other.text + ")", root: join(nodeAnd, f.root, other.root)}
 }
 
 // place is where a record stands in the logs.
@@ -28,16 +65,26 @@ type place struct {
 	index int64
 }
 
-// match says whether the filter accepts an encoded record. Errors: errDamaged when it is none.
+// match says whether the filter accepts an encoded record. It reads only the fields it needs, and allocates nothing. Errors: errDamaged when
+// it is no record.
 func (c *compiled) match(at place, record []byte) (bool, error) {
-	if c.everything() {
+	if c.filter == nil {
 		return true, nil
 	}
-	e := new(audittrailv1.Event)
-	if err := e.UnmarshalVT(record); err != nil {
+	c.scratch.reset()
+	if err := c.program.plan.scan(record, c.scratch); err != nil {
 		return false, damaged(err, "entry %d of log %d", at.index, at.log)
 	}
-	return c.filter.Match(e), nil
+	return c.program.root.accepts(at, c.scratch), nil
+}
+
+// fork is the same filter for another goroutine.
+func (c *compiled) fork() *compiled {
+	other := *c
+	if c.filter != nil {
+		other.scratch = c.program.newScratch()
+	}
+	return &other
 }
 
 // everything says that every record is accepted.

@@ -3,12 +3,13 @@
 //
 // A reading goes this way:
 //
-//	filter.go ─▶ narrow.go ─▶ candidates.go ─▶ segments.go ─▶ evaluate.go ─▶ list.go
-//	what is      what it      rows of events   bundles that   the one        pages, tokens
-//	asked        implies      by time          may hold it    that decides   (page.go)
+//	filter_parse.go ─▶ narrow.go ─▶ candidates.go ─▶ segments.go ─▶ evaluate.go ─▶ list.go
+//	what is asked      what it      rows of events   bundles that   the one        pages, tokens
+//	(fields.go)        implies      by time          may hold it    that decides   (page.go)
+//	                               └───────────── walk.go ─────────────┘
 //
-// SQL and Bloom filters only spare work: what is returned was decided by one evaluator in Go over the decoded record, in lists and
-// in tails alike.
+// SQL and Bloom filters only spare work: what is returned was decided by one evaluator in Go over the encoded record, in lists,
+// counts, exports and tails alike.
 //
 // Guarantees:
 //   - A record is returned as it was stored: every field of the producer and the stamps, with `id` and `position` added.
@@ -20,8 +21,7 @@
 //
 // Lists are ordered by id: by `occurred_at` in whole milliseconds, newest first; within one millisecond by the rest of the id.
 //
-// What it does not do: it does not authenticate. Access control, proofs and the full query language are issues of their own. They fit in
-// here: access control narrows a filter by sources (an AND with the node of a filter) and is checked after every cache, in get.go
-// and list.go; proofs read tiles0 beside segments.go; new fields of the language are a row in filter_fields.go and a case in evaluate.go,
-// new indexes another source of candidates in candidates.go.
+// What it does not do: it does not authenticate. Access control and proofs are issues of their own. They fit in here: access control adds
+// a filter to each filter (Deps.Scope) and is checked after every cache, in get.go; proofs read tiles0 beside segments.go; new fields of
+// the language are a row in fields.go, new indexes another source of candidates beside candidates.go.
 package views

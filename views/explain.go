@@ -1,23 +1,26 @@
 package views
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
-// Explain says how a query was answered. The calls of a walk add to it.
-type Explain struct {
-	// Narrowed is what the filter implies, for people: times, sources, actions, terms.
-	Narrowed string
-	// Leaves of `events` that statements may have opened.
-	Leaves int64
-	// RowsRead is the number of rows of `events` that were looked at.
-	RowsRead int64
-	// SegmentsConsidered were asked for the terms of the filter, by their Bloom filters or by term runs; SegmentsExcluded cannot hold them.
-	SegmentsConsidered, SegmentsExcluded int64
-	// SegmentsRead were decoded or found in memory, SegmentsCached in memory; SegmentsHit held a record that was accepted.
-	SegmentsRead, SegmentsCached, SegmentsHit int64
-	// TermRuns that were asked.
-	TermRuns int64
-	// EventsDecoded is the number of records that the evaluator looked at, Matched how many it accepted.
-	EventsDecoded, Matched int64
-	// Time it took, without what the call does with the records.
-	Time time.Duration
+// explanation says how a query was answered: audittrail.v1.Explanation. The calls of one walk add to it.
+type explanation struct {
+	// steps are what candidates were taken from, in the order in which it was done.
+	steps []string
+	// leaves of `events` that statements opened, and rows of them that they looked at.
+	leaves, rows int64
+	// considered segments could have held something by time; read are those of them that terms did not rule out, hits those of them with
+	// a record that was accepted, cached those of them found decoded in memory.
+	considered, read, hits, cached int64
+	// examined records were looked at by the evaluator, accepted were accepted.
+	examined, accepted int64
+	elapsed            time.Duration
+}
+
+func (e *explanation) step(what string) {
+	if !slices.Contains(e.steps, what) {
+		e.steps = append(e.steps, what)
+	}
 }

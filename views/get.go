@@ -99,7 +99,7 @@ func (s *Server) readEvents(ctx context.Context, ids []event.ID, found map[event
 	for len(want) > 0 {
 		n := min(together, len(want))
 		// Single look-ups are of all ages: they would drive out of memory what lists and tails read again and again.
-		bundles, err := s.readBundles(ctx, want[:n], false)
+		bundles, _, err := s.readBundles(ctx, want[:n], false)
 		if err != nil {
 			return err
 		}

@@ -365,7 +365,11 @@ func TestPostgresAwayIsUnavailableWithRetryInfo(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Kill9(t)
-	_, listErr := g.ListEvents(t.Context(), &audittrailv1.ListEventsRequest{})
+	var listErr error
+	eventually(t, "sessions end, which outlive the postmaster by a moment", func() bool {
+		_, listErr = g.ListEvents(t.Context(), &audittrailv1.ListEventsRequest{})
+		return listErr != nil
+	})
 	_, getErr := g.GetEvent(t.Context(), &audittrailv1.GetEventRequest{Id: absent})
 	_, tailErr := tail.Recv()
 	_, gapsErr := g.ListGaps(t.Context(), &audittrailv1.ListGapsRequest{})

@@ -47,9 +47,9 @@ func (s *Server) resume(ctx context.Context, filter string, w walk, token string
 			return at, nil, invalid("page_token", "%v", err)
 		}
 	}
-	c, err := compile(filter, at.now)
+	c, err := s.compile(ctx, filter, at.now)
 	if err != nil {
-		return at, nil, invalid("filter", "%v", err)
+		return at, nil, err
 	}
 	if token == "" {
 		at, err = s.beginWalk(ctx, at.now)

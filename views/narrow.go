@@ -2,10 +2,10 @@ package views
 
 import (
 	"math"
+	"net/netip"
 	"strings"
 	"time"
 
-	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 	"github.com/maxviazov/audittrail/proto/event"
 	"github.com/maxviazov/audittrail/proto/segment"
 )
@@ -28,7 +28,7 @@ const everyOutcome outcomeSet = 1<<5 - 1
 
 // narrow derives the narrowing of a filter.
 func narrow(f *Filter) narrowing {
-	if f == nil || f.root == nil {
+	if f == nil {
 		return everything()
 	}
 	return f.root.narrow(false)
@@ -99,14 +99,14 @@ func (a narrowing) bounds() (low event.ID, high *event.ID) {
 // narrow of one restriction.
 func (t *test) narrow(negated bool) narrowing {
 	n := everything()
-	switch t.field {
-	case fieldOccurredAt:
+	switch {
+	case t.field == fieldOccurredAt && t.compare != comparePresent:
 		n.from, n.to = t.span(negated)
 		return n
-	case fieldOutcome:
+	case t.field == fieldOutcome && t.compare == compareEqual:
 		n.outcomes = 1 << t.number
-		if t.number == outcomes["unknown"] {
-			n.outcomes |= 1 // not said
+		if t.text == fieldOutcome.silent {
+			n.outcomes |= 1
 		}
 		if negated {
 			n.outcomes = everyOutcome &^ n.outcomes
@@ -116,22 +116,24 @@ func (t *test) narrow(negated bool) narrowing {
 	if negated {
 		return n
 	}
-	switch t.field {
-	case fieldSource:
+	switch {
+	case t.field.kind == kindID:
+		n.from, n.to = t.time.UnixMilli(), t.time.UnixMilli()
+	case t.field == fieldSource:
 		n.sources = t.patterns()
-	case fieldAction:
+	case t.field == fieldAction:
 		n.actions = t.patterns()
 	}
 	n.terms = t.terms()
 	return n
 }
 
-// patterns of a restriction of a dictionary; "any value" does not narrow.
+// patterns of a restriction of a dictionary; only whole values and prefixes narrow.
 func (t *test) patterns() patterns {
-	if t.text == "" && t.compare == comparePrefix {
-		return nil
+	if t.compare == compareEqual || t.compare == comparePrefix {
+		return patterns{{pattern{t.text, t.compare == comparePrefix}}}
 	}
-	return patterns{{pattern{t.text, t.compare == comparePrefix}}}
+	return nil
 }
 
 // span is the milliseconds in which an event can lie. An id keeps whole milliseconds: both ends are rounded outwards.
@@ -151,43 +153,43 @@ func (t *test) span(negated bool) (from, to int64) {
 	return from, to
 }
 
-// terms of a restriction: those that every event it accepts has (package segment). Prefixes and the empty text have none, but a
-// source has a term for each path above it.
+// terms of a restriction: those that every event it accepts has (package segment). Parts of values and the empty text have none, but a
+// source has a term for each path above it, and an address one for its networks.
 func (t *test) terms() terms {
-	one := func(hash uint64) terms { return terms{{{hash, t.field}}} }
-	switch t.field {
-	case fieldKind:
-		return one(segment.TermKind(audittrailv1.ActionKind(t.number)))
-	case fieldOutcome:
-		return one(segment.TermOutcome(audittrailv1.Outcome(t.number)))
-	}
 	text := t.text
-	if t.compare == comparePrefix {
-		above := strings.LastIndexByte(text, '/')
-		if t.field != fieldSource || above < 0 {
-			return nil
+	switch {
+	case t.field == fieldSource && t.compare == comparePrefix:
+		text = text[:max(0, strings.LastIndexByte(text, '/'))]
+	case t.compare != compareEqual:
+		return nil
+	}
+	one := func(hash uint64) terms { return terms{{{hash, t.field}}} }
+	switch {
+	case t.field.kind == kindAddress:
+		if hash, ok := t.networkTerm(); ok {
+			return one(hash)
 		}
-		text = text[:above]
+	case t.field.kind == kindValue && text != "":
+		return one(segment.TermAttribute(t.key, text))
+	case t.field.term != nil && text != "":
+		return one(t.field.term(text))
 	}
-	if text == "" {
-		return nil
+	return nil
+}
+
+// networkTerm is the term of the smallest network with a term that holds the one asked for.
+func (t *test) networkTerm() (uint64, bool) {
+	if !t.network.IsValid() {
+		return 0, false
 	}
-	switch t.field {
-	case fieldSource:
-		return one(segment.TermSource(text))
-	case fieldActorID:
-		return one(segment.TermActorID(text))
-	case fieldActorType:
-		return one(segment.TermActorType(text))
-	case fieldAction:
-		return one(segment.TermAction(text))
-	case fieldResourceType:
-		return one(segment.TermResourceType(text))
-	case fieldResourceID:
-		return one(segment.TermResourceID(text))
-	case fieldTraceID:
-		return one(segment.TermTrace(text))
-	default:
-		return nil
+	lengths := []int{128, 64, 48}
+	if t.network.Addr().Is4() {
+		lengths = []int{32, 24, 16}
 	}
+	for _, n := range lengths {
+		if t.network.Bits() >= n {
+			return segment.TermIP(netip.PrefixFrom(t.network.Addr(), n))
+		}
+	}
+	return 0, false
 }

@@ -48,7 +48,7 @@ func (s *Server) readRanges(ctx context.Context, ranges []entryRange) ([][]segme
 	}
 	var bundles map[bundleKey]*bundle
 	if len(want) > 0 {
-		if bundles, err = s.readBundles(ctx, want, true); err != nil {
+		if bundles, _, err = s.readBundles(ctx, want, true); err != nil {
 			return nil, err
 		}
 	}

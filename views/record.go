@@ -19,6 +19,8 @@ func (l location) address() address {
 	return address{bundleKey{l.log, l.index / segment.BundleSize}, l.day}
 }
 
+func (l location) place() place { return place{l.log, l.index} }
+
 // decode turns a record into an event and sets what is never stored inside it. The event shares no memory with the record.
 func decode(record []byte, log int16, index int64) (*audittrailv1.Event, event.ID, error) {
 	e := new(audittrailv1.Event)

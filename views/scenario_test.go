@@ -115,11 +115,7 @@ func describe(n narrowing) string {
 	for _, alternatives := range n.terms {
 		var names []string
 		for _, term := range alternatives {
-			for name, f := range fields {
-				if f == term.field {
-					names = append(names, name)
-				}
-			}
+			names = append(names, term.field.name)
 		}
 		slices.Sort(names)
 		parts = append(parts, "term of "+strings.Join(names, "|"))

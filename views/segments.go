@@ -62,13 +62,13 @@ const (
 		JOIN audittrail.segments s ON s.day = $1 AND s.log_id = want.log_id AND s.bundle = want.bundle`
 )
 
-// readBundles returns bundles from memory or PostgreSQL; those that are nowhere are missing in the result. With keep, complete ones
-// stay in memory.
+// readBundles returns bundles from memory or PostgreSQL, and how many came from memory; those that are nowhere are missing in the result. With
+// keep, complete ones stay in memory.
 //
 // The tail is read before `segments`, each statement with a snapshot of its own: a bundle that is completed in between is found
 // twice at worst, never missed, because its tail rows go in the transaction that brings its segment.
-func (s *Server) readBundles(ctx context.Context, want []address, keep bool) (map[bundleKey]*bundle, error) {
-	found := make(map[bundleKey]*bundle, len(want))
+func (s *Server) readBundles(ctx context.Context, want []address, keep bool) (found map[bundleKey]*bundle, cached int, err error) {
+	found = make(map[bundleKey]*bundle, len(want))
 	missing := want[:0:0]
 	for _, a := range want {
 		if b, ok := s.bundles.bundles.get(a.bundleKey); ok {
@@ -77,10 +77,11 @@ func (s *Server) readBundles(ctx context.Context, want []address, keep bool) (ma
 			missing = append(missing, a)
 		}
 	}
-	s.metrics.bundles.WithLabelValues("hit").Add(float64(len(found)))
+	cached = len(found)
+	s.metrics.bundles.WithLabelValues("hit").Add(float64(cached))
 	s.metrics.bundles.WithLabelValues("miss").Add(float64(len(missing)))
 	if len(missing) == 0 {
-		return found, nil
+		return found, cached, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.StatementTime)
 	defer cancel()
@@ -92,9 +93,9 @@ func (s *Server) readBundles(ctx context.Context, want []address, keep bool) (ma
 	batch.Queue(tailSQL, any.logs, any.bundles).Query(func(rows pgx.Rows) error { return s.takeTail(rows, found) })
 	queueByDay(&batch, segmentsSQL, missing, func(rows pgx.Rows) error { return s.takeSegments(rows, found, keep) })
 	if err := s.db.SendBatch(ctx, &batch).Close(); err != nil {
-		return nil, fmt.Errorf("read bundles: %w", err)
+		return nil, 0, fmt.Errorf("read bundles: %w", err)
 	}
-	return found, nil
+	return found, cached, nil
 }
 
 // takeTail puts the rows of open bundles together.

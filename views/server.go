@@ -31,6 +31,9 @@ type Deps struct {
 	Positions Positions
 	// Publisher writes to Kafka, see KafkaPublisher.
 	Publisher Publisher
+	// Scope says what the caller of a call may see at all: a filter that is added (AND) to each filter of the call, nil for
+	// everything. Nil: everybody sees everything.
+	Scope func(ctx context.Context) (*Filter, error)
 
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
@@ -52,6 +55,7 @@ type Server struct {
 	sources   Sources
 	positions Positions
 	publisher Publisher
+	scope     func(context.Context) (*Filter, error)
 	log       zerolog.Logger
 	metrics   *metrics
 
@@ -80,7 +84,7 @@ func NewServer(cfg Config, deps Deps) (*Server, error) {
 	}
 	m := newMetrics(deps.Registerer)
 	s := &Server{
-		cfg: cfg, db: deps.Pool, sources: deps.Sources, positions: deps.Positions, publisher: deps.Publisher,
+		cfg: cfg, db: deps.Pool, sources: deps.Sources, positions: deps.Positions, publisher: deps.Publisher, scope: deps.Scope,
 		log: deps.Log, metrics: m,
 		tokens:  tokens{key: derive(key, "tokens")},
 		bundles: newBundleCache(cfg.BundleCacheBytes, m),

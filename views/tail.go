@@ -26,9 +26,9 @@ const (
 // the stream ends with UNAVAILABLE; the last token resumes it.
 func (s *Server) TailEvents(req *audittrailv1.TailEventsRequest, stream grpc.ServerStreamingServer[audittrailv1.TailEventsResponse]) error {
 	ctx := stream.Context()
-	filter, err := ParseFilter(req.GetFilter())
+	filter, err := s.compile(ctx, req.GetFilter(), time.Now())
 	if err != nil {
-		return invalid("filter", "%v", err)
+		return s.fail(ctx, "tail events", err)
 	}
 	t := tail{server: s, filter: filter, stream: stream, bound: []string{req.GetFilter(), principal(ctx)}}
 	stop, ok := s.follower.watch(s.cfg.MaxTails)
@@ -59,7 +59,7 @@ func (s *Server) TailEvents(req *audittrailv1.TailEventsRequest, stream grpc.Ser
 // tail is one stream.
 type tail struct {
 	server *Server
-	filter *Filter
+	filter *compiled
 	stream grpc.ServerStreamingServer[audittrailv1.TailEventsResponse]
 	bound  []string
 
@@ -154,8 +154,11 @@ func (t *tail) round(ctx context.Context, ranges []entryRange) error {
 // take adds a record to the response if the filter accepts it. A response that is full is sent first; its token still says that this
 // record follows.
 func (t *tail) take(record []byte, log int16, index int64) error {
+	if ok, err := t.filter.match(place{log, index}, record); err != nil || !ok {
+		return err
+	}
 	e, _, err := decode(record, log, index)
-	if err != nil || !t.filter.Match(e) {
+	if err != nil {
 		return err
 	}
 	size := e.SizeVT() + 8

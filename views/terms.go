@@ -9,7 +9,7 @@ import (
 // term is the hash of one term, and the field it is of.
 type term struct {
 	hash  uint64
-	field field
+	field *field
 }
 
 // terms is what a segment must hold for a filter to accept one of its events, in conjunctive form: of each element at least one
@@ -39,8 +39,7 @@ func (a terms) or(b terms) terms {
 func (a terms) beyondSQL() terms {
 	return slices.DeleteFunc(slices.Clone(a), func(alternatives []term) bool {
 		first := alternatives[0].field
-		column := first == fieldSource || first == fieldAction || first == fieldOutcome
-		return column && !slices.ContainsFunc(alternatives, func(t term) bool { return t.field != first })
+		return first.column != "" && !slices.ContainsFunc(alternatives, func(t term) bool { return t.field != first })
 	})
 }
 

@@ -18,6 +18,8 @@ type query struct {
 	// rows and until bound one call of walk; zero: Config.ScanRows, and Config.PageTime from now.
 	rows  int
 	until time.Time
+	// explain, which may be nil, is added to.
+	explain *explanation
 	// want is about how many records the caller will take, so that no more is read than needed; 0: all there are.
 	want int
 }
@@ -57,9 +59,12 @@ func (s *Server) walk(ctx context.Context, q query, from cursor, visit func(foun
 	if w.query.want == 0 {
 		w.query.want = maxStep
 	}
+	if w.query.explain == nil {
+		w.query.explain = new(explanation)
+	}
 	begun := time.Now()
 	next, err := w.run(ctx)
-	q.filter.explain.Time += time.Since(begun)
+	w.query.explain.elapsed += time.Since(begun)
 	return next, err
 }
 
@@ -94,8 +99,10 @@ func (w *walker) run(ctx context.Context) (*cursor, error) {
 	if err != nil || rows == nil {
 		return nil, err
 	}
+	w.query.explain.step("rows of events")
 	for limit := min(2*w.query.want, maxStep); ; limit = min(2*limit, maxStep) {
 		stepCtx, cancel := context.WithTimeout(ctx, w.server.cfg.StatementTime)
+		w.query.explain.leaves += rows.opens()
 		list, looked, err := rows.next(stepCtx, min(limit, max(w.rows, 1)))
 		cancel()
 		if err != nil {
@@ -103,7 +110,7 @@ func (w *walker) run(ctx context.Context) (*cursor, error) {
 		}
 		w.rows -= looked
 		w.server.metrics.rowsScanned.Add(float64(looked))
-		w.query.filter.explain.RowsRead += int64(looked)
+		w.query.explain.rows += int64(looked)
 		stopped, err := w.take(ctx, list, terms)
 		switch {
 		case err != nil:
@@ -185,6 +192,7 @@ func (w *walker) take(ctx context.Context, list []location, t terms) (*event.ID,
 			return nil, err
 		}
 		accepted := 0
+		hits := make(map[bundleKey]bool, len(want)) // a segment counts once for each group
 		for _, l := range group {
 			payload, err := recordAt(l, bundles[l.address().bundleKey])
 			if err != nil {
@@ -193,14 +201,15 @@ func (w *walker) take(ctx context.Context, list []location, t terms) (*event.ID,
 			if payload == nil {
 				continue
 			}
-			w.query.filter.explain.EventsDecoded++
-			if ok, err := w.query.filter.match(place{l.log, l.index}, payload); err != nil || !ok {
+			w.query.explain.examined++
+			if ok, err := w.query.filter.match(l.place(), payload); err != nil || !ok {
 				if err != nil {
 					return nil, err
 				}
 				continue
 			}
 			accepted++
+			hits[l.address().bundleKey] = true
 			verdict, err := w.visit(found{l, payload})
 			switch {
 			case err != nil:
@@ -210,12 +219,13 @@ func (w *walker) take(ctx context.Context, list []location, t terms) (*event.ID,
 				return &at, nil
 			}
 			w.taken++
-			w.query.filter.explain.Matched++
+			w.query.explain.accepted++
 			if verdict == stopAfter {
 				at := w.after(l.id)
 				return &at, nil
 			}
 		}
+		w.query.explain.hits += int64(len(hits))
 		groups.learn(bundles, accepted, len(group))
 		i += len(group)
 		if i < len(list) && !time.Now().Before(w.until) {
@@ -256,10 +266,11 @@ func successor(id event.ID) event.ID {
 // its steps, and what is stored after the walk began is not in it anyway.
 func (w *walker) read(ctx context.Context, want []address) (map[bundleKey]*bundle, error) {
 	unread := slices.DeleteFunc(slices.Clone(want), func(a address) bool { return w.open[a.bundleKey] != nil })
-	bundles, err := w.server.readBundles(ctx, unread, true)
+	bundles, cached, err := w.server.readBundles(ctx, unread, true)
 	if err != nil {
 		return nil, err
 	}
+	w.query.explain.cached += int64(len(want) - len(unread) + cached)
 	for key, b := range bundles {
 		if len(b.entries) < segment.BundleSize && len(w.open) < maxOpen {
 			w.open[key] = b
@@ -270,7 +281,7 @@ func (w *walker) read(ctx context.Context, want []address) (map[bundleKey]*bundl
 			bundles[a.bundleKey] = b
 		}
 	}
-	w.query.filter.explain.SegmentsRead += int64(len(unread))
+	w.query.explain.read += int64(len(want))
 	return bundles, nil
 }
 
@@ -288,8 +299,7 @@ func (w *walker) possible(ctx context.Context, list []location, t terms) ([]loca
 	if err != nil {
 		return nil, err
 	}
-	w.query.filter.explain.SegmentsConsidered += int64(len(want))
-	w.query.filter.explain.SegmentsExcluded += int64(len(excluded))
+	w.query.explain.considered += int64(len(want))
 	return slices.DeleteFunc(list, func(l location) bool { return excluded[l.address().bundleKey] }), nil
 }
 
