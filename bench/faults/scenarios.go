@@ -48,7 +48,7 @@ type Scenario struct {
 // Scenarios lists all of them, in the order of the report.
 func Scenarios() []Scenario {
 	var all []Scenario
-	for _, group := range [][]Scenario{killScenarios, recoveryScenarios, ruleScenarios, scaleScenarios, restoreScenarios, outageScenarios, refillScenarios, poisonScenarios} {
+	for _, group := range [][]Scenario{killScenarios, killRoleScenarios, commitScenarios, betweenAcksScenarios, brokerScenarios, recoveryScenarios, ruleScenarios, scaleScenarios, restoreScenarios, outageScenarios, refillScenarios, poisonScenarios} {
 		all = append(all, group...)
 	}
 	return all
