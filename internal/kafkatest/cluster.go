@@ -84,6 +84,7 @@ func newCluster(ctx context.Context, dir, java, lib string, opts Options) (*Clus
 		c.nodes = append(c.nodes, &node{
 			id: i + 1, port: ports[2*i], controllerPort: ports[2*i+1],
 			dir: filepath.Join(dir, fmt.Sprintf("node-%d", i+1)), java: java, lib: lib, heapMiB: opts.HeapMiB,
+			secure: opts.Secure,
 		})
 	}
 	var id [16]byte

@@ -7,6 +7,5 @@
 // process.
 //
 // It needs Java 17 or later and, the first time, Maven (`mvn`) and about 60 MB. Start skips the test
-// where they are missing, and fails it when CI=true. What it does not do: TLS, authentication, separate
-// controllers.
+// where they are missing, and fails it when CI=true. What it does not do: separate controllers.
 package kafkatest

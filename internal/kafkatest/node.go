@@ -24,6 +24,7 @@ type node struct {
 	dir                  string // server.properties, kafka.log, data/
 	java, lib            string
 	heapMiB              int
+	secure               *Secure // nil: plaintext
 
 	cmd    *exec.Cmd     // nil: should not run
 	exited chan struct{} // closed once cmd was waited for
@@ -36,8 +37,9 @@ func (n *node) logFile() string { return filepath.Join(n.dir, "kafka.log") }
 
 // format writes the metadata that makes an empty directory a node of the cluster.
 func (n *node) format(ctx context.Context, clusterID string) error {
-	cmd := exec.CommandContext(ctx, n.java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", filepath.Join(n.lib, "*"),
-		"kafka.tools.StorageTool", "format", "--cluster-id", clusterID, "--config", n.config())
+	args := append([]string{"-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", filepath.Join(n.lib, "*"),
+		"kafka.tools.StorageTool", "format", "--cluster-id", clusterID, "--config", n.config()}, n.secure.users()...)
+	cmd := exec.CommandContext(ctx, n.java, args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("format node %d: %w\n%s", n.id, err, tail(out))
 	}

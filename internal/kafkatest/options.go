@@ -19,6 +19,8 @@ type Options struct {
 	// them the controller notices the death of a broker after 9 s, and refuses its return until then
 	// (broker.session.timeout.ms).
 	Properties map[string]string
+	// Secure makes every connection encrypted and authenticated; nil: all are plaintext.
+	Secure *Secure
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -73,6 +75,7 @@ func (o Options) properties(n *node, all []*node) string {
 
 		"group.initial.rebalance.delay.ms": "0", // the default waits 3 s for members that tests do not have
 	}
+	o.secure(n, p)
 	maps.Copy(p, o.Properties)
 	var b strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(p)) {

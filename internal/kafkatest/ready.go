@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/maxviazov/audittrail/proto/stream"
 )
 
 // errExited is in the error when a broker ended by itself.
@@ -51,7 +53,7 @@ func (c *Cluster) poll(ctx context.Context, check func(*sarama.MetadataResponse)
 	defer tick.Stop()
 	for _, n := range c.nodes {
 		for n.cmd != nil {
-			m, err := metadata(n.addr())
+			m, err := n.metadata()
 			if err == nil {
 				err = check(m)
 			}
@@ -71,13 +73,16 @@ func (c *Cluster) poll(ctx context.Context, check func(*sarama.MetadataResponse)
 }
 
 // metadata asks one broker, over a connection of its own, for all topics.
-func metadata(addr string) (*sarama.MetadataResponse, error) {
+func (n *node) metadata() (*sarama.MetadataResponse, error) {
 	cfg := sarama.NewConfig()
+	if n.secure != nil {
+		cfg = stream.ClientConfig(n.secure.Client)
+	}
 	cfg.Version = sarama.V3_6_0_0
 	cfg.Net.DialTimeout = time.Second
 	cfg.Net.ReadTimeout = 5 * time.Second
 	cfg.Net.WriteTimeout = 5 * time.Second
-	b := sarama.NewBroker(addr)
+	b := sarama.NewBroker(n.addr())
 	if err := b.Open(cfg); err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func TestRealKafkaKeepsMessagesOverKill9(t *testing.T) {
 	produce(t, c, "one", []byte("first"), large)
 
 	c.Kill9(0)
-	if _, err := metadata(c.Brokers()[0]); err == nil {
+	if _, err := c.nodes[0].metadata(); err == nil {
 		t.Fatal("the killed node answers")
 	}
 	if err := c.Restart(t.Context(), 0); err != nil {
@@ -111,7 +111,7 @@ func TestRealKafkaAcknowledgesWithoutTheLeader(t *testing.T) {
 	createTopic(t, c, "three", 3)
 	produce(t, c, "three", []byte("before"))
 
-	m, err := metadata(c.Brokers()[0])
+	m, err := c.nodes[0].metadata()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,11 +32,32 @@ func Redis(tb testing.TB) string {
 // RedisServer is a redis-server that a test can stop and start again, empty, on the same port.
 type RedisServer struct {
 	port int
-	stop func() // nil while stopped
+	args []string                 // further ones of redis-server
+	dial func() (net.Conn, error) // nil: plaintext
+	stop func()                   // nil while stopped
 }
 
 // NewRedis is Redis for tests that stop the server on the way.
 func NewRedis(tb testing.TB) *RedisServer {
+	tb.Helper()
+	return newRedis(tb, new(RedisServer))
+}
+
+// RedisTLS starts a server that speaks TLS only, to clients with a certificate of the CA: paths of PEM files. acl are lines such as
+// "user default off". ping connects to it as a client may.
+func RedisTLS(tb testing.TB, cert, key, ca string, acl []string, ping func(addr string) (net.Conn, error)) *RedisServer {
+	tb.Helper()
+	users := filepath.Join(tb.TempDir(), "users.acl")
+	if err := os.WriteFile(users, []byte(strings.Join(acl, "\n")+"\n"), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	s := &RedisServer{args: []string{"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "yes",
+		"--tls-protocols", "TLSv1.3", "--aclfile", users}}
+	s.dial = func() (net.Conn, error) { return ping(s.Addr()) }
+	return newRedis(tb, s)
+}
+
+func newRedis(tb testing.TB, s *RedisServer) *RedisServer {
 	tb.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		const hint = "redis-server is not installed (apt-get install redis-server)"
@@ -44,7 +66,6 @@ func NewRedis(tb testing.TB) *RedisServer {
 		}
 		tb.Skip(hint)
 	}
-	s := new(RedisServer)
 	tb.Cleanup(s.Stop)
 	// A free port may be taken by somebody else before the server has it.
 	for try := 0; ; try++ {
@@ -82,8 +103,12 @@ func (s *RedisServer) Start(tb testing.TB) {
 
 func (s *RedisServer) start(tb testing.TB) error {
 	out := new(strings.Builder)
-	cmd := exec.Command("/bin/sh", "-c", redisKeeper, "redis-keeper",
-		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", tb.TempDir())
+	port := []string{"--port", strconv.Itoa(s.port)}
+	if s.dial != nil {
+		port = []string{"--port", "0", "--tls-port", strconv.Itoa(s.port)}
+	}
+	args := append([]string{"-c", redisKeeper, "redis-keeper", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", tb.TempDir()}, port...)
+	cmd := exec.Command("/bin/sh", append(args, s.args...)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C is for the test, which then takes the server with it
 	leash, err := cmd.StdinPipe()
@@ -97,7 +122,7 @@ func (s *RedisServer) start(tb testing.TB) error {
 		leash.Close()
 		_ = cmd.Wait() // its status is that of the kill
 	}
-	if err := awaitRedis(s.Addr()); err != nil {
+	if err := s.await(); err != nil {
 		stop()
 		return fmt.Errorf("%w: %s", err, out)
 	}
@@ -105,19 +130,23 @@ func (s *RedisServer) start(tb testing.TB) error {
 	return nil
 }
 
-// awaitRedis waits until the server answers a PING.
-func awaitRedis(addr string) error {
+// await waits until the server answers a PING.
+func (s *RedisServer) await() error {
 	var err error
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if err = ping(addr); err == nil {
+		if err = s.ping(); err == nil {
 			return nil
 		}
 	}
 	return err
 }
 
-func ping(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
+func (s *RedisServer) ping() error {
+	dial := s.dial
+	if dial == nil {
+		dial = func() (net.Conn, error) { return net.DialTimeout("tcp", s.Addr(), time.Second) }
+	}
+	conn, err := dial()
 	if err != nil {
 		return err
 	}
@@ -129,7 +158,7 @@ func ping(addr string) error {
 		return err
 	}
 	answer, err := bufio.NewReader(conn).ReadString('\n')
-	if err == nil && answer != "+PONG\r\n" {
+	if err == nil && answer != "+PONG\r\n" && (s.dial == nil || !strings.HasPrefix(answer, "-NOAUTH")) {
 		err = fmt.Errorf("answer to PING: %q", answer)
 	}
 	return err

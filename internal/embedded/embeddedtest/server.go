@@ -36,6 +36,8 @@ type Server struct {
 	dir  string
 	cfg  pgserver.Config
 	run  *pgserver.Server // nil while stopped
+
+	encrypted bool // by Encrypt
 }
 
 // PostgresServer initialises and starts a server of its own for the test.
