@@ -34,7 +34,7 @@ import (
 //	             └─────▶│ enricher ├─────────┴─────────────┘
 //	                    └──────────┘ audit-records
 //
-// It stops in the order of the data: unready, emitter (drained), enricher, sink (flushed), server, gateway, views, pools, PostgreSQL, broker.
+// It stops in the order of the data: unready, emitter (drained), enricher, indexer, sink (flushed), server, gateway, views, pools, PostgreSQL, broker.
 // Killed at any moment, it goes on from what is acknowledged.
 func newAll() *cobra.Command {
 	cmd := &cobra.Command{Use: "all", Short: "Run everything in one process, for development: broker and PostgreSQL included", Args: noArgs,
@@ -99,6 +99,10 @@ func (a *all) assemble(ctx context.Context, srv *serve.Server) (parts []part, re
 	if err != nil {
 		return nil, nil, err
 	}
+	index, err := a.newIndexer(a.sinkDSN)
+	if err != nil {
+		return nil, nil, err
+	}
 	if a.gateway, err = a.newGatewayRole(ctx, a.readDSN); err != nil {
 		return nil, nil, err
 	}
@@ -109,6 +113,7 @@ func (a *all) assemble(ctx context.Context, srv *serve.Server) (parts []part, re
 		unready(srv),
 		{"emitter", emitter.Run},
 		{"enricher", enricher.Run},
+		{"indexer", index.Run},
 		{"sink", sink.Run},
 		{"server", srv.Run},
 		{"gateway", a.gateway.server.Run},

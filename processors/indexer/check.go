@@ -32,7 +32,7 @@ type Progress func(done, total int)
 // Check compares every run with its segments. It takes no lock: runs that are merged meanwhile are left out, and counted by the next check.
 func Check(ctx context.Context, dsn string, progress Progress) (Report, error) {
 	var report Report
-	db, err := openPool(dsn)
+	db, err := openPool(dsn, nil)
 	if err != nil {
 		return report, fmt.Errorf("check the index: %w", err)
 	}

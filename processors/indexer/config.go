@@ -14,6 +14,8 @@ import (
 type Config struct {
 	// DSN of PostgreSQL; the user must be a member of audittrail_writer.
 	DSN string
+	// ConfigurePool, if set, is called with the pool's configuration before it connects.
+	ConfigurePool func(*pgxpool.Config)
 	// RunSegments is from how many complete segments on a run is made, and how many it covers. 1 to 65,536; default 4,096.
 	RunSegments int
 	// Fan is how many runs of a level are merged into one of the next. 2 to 64; default 8.
@@ -68,10 +70,13 @@ func (c Config) Validate() error {
 }
 
 // openPool makes the pool; nothing is connected yet.
-func openPool(dsn string) (*pgxpool.Pool, error) {
+func openPool(dsn string, configure func(*pgxpool.Config)) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
+	}
+	if configure != nil {
+		configure(cfg)
 	}
 	cfg.MaxConns = 3 // the lock, the reader, the writer
 	cfg.ConnConfig.RuntimeParams["application_name"] = "audittrail-indexer"

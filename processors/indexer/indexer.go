@@ -40,7 +40,7 @@ func New(cfg Config, log zerolog.Logger, registerer prometheus.Registerer) (*Ind
 	if x.metrics, err = newMetrics(registerer); err != nil {
 		return nil, fmt.Errorf("indexer: register metrics: %w", err)
 	}
-	if x.db, err = openPool(cfg.DSN); err != nil {
+	if x.db, err = openPool(cfg.DSN, cfg.ConfigurePool); err != nil {
 		return nil, fmt.Errorf("indexer: %w", err)
 	}
 	return x, nil

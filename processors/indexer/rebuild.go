@@ -15,7 +15,7 @@ import (
 // Rebuild makes all runs again from the segments, each in one transaction in the place of what it replaces: searches go on meanwhile. Runs of a
 // higher level become several of level 0, which the indexer merges again. Killed, it leaves old runs and new ones, all of them right.
 func Rebuild(ctx context.Context, dsn string, progress Progress) (made int, err error) {
-	db, err := openPool(dsn)
+	db, err := openPool(dsn, nil)
 	if err != nil {
 		return 0, fmt.Errorf("rebuild the index: %w", err)
 	}
