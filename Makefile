@@ -60,7 +60,7 @@ faults: ## Run every fault scenario on Apache Kafka, and those of the in-process
 .PHONY: faults-mutations
 faults-mutations: ## Switch off one rule of the engine after the other: each must turn its scenario red
 	@internal/tools/setup.sh redis java maven
-	go run ./bench/cmd/faults -mutations $(ARGS)
+	go run ./bench/cmd/faults -mutations -parallel 3 $(ARGS)
 
 # The tests against a real Apache Kafka have the build tag realkafka and RealKafka in their names
 # (internal/tools/repo_test.go holds both together).

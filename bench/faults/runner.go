@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
 )
 
@@ -79,6 +81,34 @@ func (r Runner) Run(ctx context.Context, scenarios []Scenario) []*Result {
 		}
 	}
 	return all
+}
+
+// RunMutations runs the scenario of each mutation without the rule, Parallel at a time, and returns their results in the same order. A nil result is one
+// that ctx cut off.
+func (r Runner) RunMutations(ctx context.Context, mutations []Mutation) ([]*Result, error) {
+	defer removePrograms()
+	if err := os.Setenv(embeddedtest.VersionVar, fmt.Sprint(r.Postgres)); err != nil {
+		panic(err) // neither name nor value can be wrong
+	}
+	results := make([]*Result, len(mutations))
+	var g errgroup.Group
+	g.SetLimit(max(1, r.Parallel))
+	for i, m := range mutations {
+		scenarios, err := Find([]string{m.Scenario})
+		if err != nil {
+			return nil, err
+		}
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return nil
+			}
+			runner := r
+			runner.Mutation, runner.Broker = m.Name, m.Broker
+			results[i] = runner.one(ctx, scenarios[0])
+			return nil
+		})
+	}
+	return results, g.Wait()
 }
 
 func (r Runner) one(ctx context.Context, s Scenario) *Result {

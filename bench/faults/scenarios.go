@@ -1,6 +1,9 @@
 package faults
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Settings say how scenarios run.
 type Settings struct {
@@ -17,6 +20,12 @@ type Settings struct {
 	Mutation string
 	// Keep is a directory in which ledgers and logs of all processes stay. Default: none stay.
 	Keep string
+	// For is how long the random scenario does things. Default: a round of 20 s.
+	For time.Duration
+	// Schedule is a file with what the random scenario does, instead of what follows from Seed and For.
+	Schedule string
+	// Shrink bounds the time in which a schedule that failed is made small. 0: it is not.
+	Shrink time.Duration
 }
 
 // Needs of scenarios.
@@ -48,7 +57,10 @@ type Scenario struct {
 // Scenarios lists all of them, in the order of the report.
 func Scenarios() []Scenario {
 	var all []Scenario
-	for _, group := range [][]Scenario{killScenarios, killRoleScenarios, commitScenarios, betweenAcksScenarios, brokerScenarios, recoveryScenarios, ruleScenarios, scaleScenarios, restoreScenarios, outageScenarios, refillScenarios, poisonScenarios} {
+	for _, group := range [][]Scenario{
+		killScenarios, killRoleScenarios, commitScenarios, betweenAcksScenarios, brokerScenarios, recoveryScenarios, ruleScenarios, scaleScenarios,
+		restoreScenarios, outageScenarios, refillScenarios, poisonScenarios, randomScenarios,
+	} {
 		all = append(all, group...)
 	}
 	return all

@@ -100,6 +100,9 @@ func startSystem(t *T, c systemConfig) *system {
 		}
 	})
 	s.track()
+	if c.cluster != nil && c.cluster.fake != nil {
+		t.reapMembers(c.brokers)
+	}
 	return s
 }
 

@@ -4,10 +4,18 @@ package enricher
 
 import "os"
 
-// seenBefore drops every event whose id the window has, whatever its slot, when the environment has
-// AUDITTRAIL_MUTATION=naive-seen-before: a replayed event then is its own duplicate and is lost (R6).
-var seenBefore = os.Getenv("AUDITTRAIL_MUTATION") == "naive-seen-before"
+var mutation = os.Getenv("AUDITTRAIL_MUTATION")
 
-// unsureNamed names first copies that may be missing from the log, when the environment has AUDITTRAIL_MUTATION=unsure-named:
-// the copy that is there is then a gap (R14).
-var unsureNamed = os.Getenv("AUDITTRAIL_MUTATION") == "unsure-named"
+var (
+	// seenBefore drops every event whose id the window has, whatever its slot: a replayed event then is its own duplicate and is
+	// lost (R6).
+	seenBefore = mutation == "naive-seen-before"
+	// unsureNamed names first copies that may be missing from the log: the copy that is there is then a gap (R14).
+	unsureNamed = mutation == "unsure-named"
+	// newestOffset begins at the end of the log when the group has no commit: what is there is passed over (R2).
+	newestOffset = mutation == "newest-offset"
+	// entryWithoutSlot forgets the slot of what enters the window: a replay cannot be told from a duplicate (R6).
+	entryWithoutSlot = mutation == "entry-without-slot"
+	// outputOverHole lets each output begin at its own message: nobody covers the holes between them (R4).
+	outputOverHole = mutation == "output-over-hole"
+)

@@ -82,6 +82,8 @@ func startOf(s *group.Session, c group.Claim) (int64, error) {
 		return 0, group.Refusef("the log of %s/%d went backwards: the group's commit is %d, its end is %d", c.Topic, c.Partition, commit, log.End)
 	case ok && commit >= log.Start:
 		return commit, nil
+	case newestOffset && !ok:
+		return seek(s, c, log.End)
 	}
 	return seek(s, c, log.Start)
 }

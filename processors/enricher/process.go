@@ -100,7 +100,7 @@ func appended(t time.Time) time.Time {
 // are holes (transaction markers, aborted records), or retention took what was there: where the log starts is read after
 // the delivery, and what was lost is left for the sink to find (R4).
 func (l *lane) from(offset int64) (int64, error) {
-	if l.next == offset {
+	if l.next == offset || outputOverHole {
 		return offset, nil
 	}
 	start, err := l.logStart()

@@ -188,7 +188,11 @@ func (s *store) accept(offset, ingestedAtMs int64, accepted []byte) {
 func (s *store) fold(offset, ingestedAtMs int64, accepted []byte) {
 	s.window.advance(ingestedAtMs)
 	for a := range table.AllAccepted(accepted) {
-		s.window.add(entry{id: a.ID, fingerprint: a.Fingerprint, first: slot{offset, a.Index}, at: ingestedAtMs, enrichment: a.Enrichment})
+		first := slot{offset, a.Index}
+		if entryWithoutSlot {
+			first = slot{}
+		}
+		s.window.add(entry{id: a.ID, fingerprint: a.Fingerprint, first: first, at: ingestedAtMs, enrichment: a.Enrichment})
 	}
 }
 

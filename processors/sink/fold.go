@@ -73,7 +73,11 @@ func (h *head) fold(it *item, inputStart int64, f *folded) {
 	}
 	if h.next.before(covers.from) { // from > next: something is missing
 		f.special = true
-		if start := (slot{inputStart, 0}); h.next.before(start) {
+		start := slot{inputStart, 0}
+		if gapToFrom {
+			start = covers.from
+		}
+		if h.next.before(start) {
 			// What lies before the start of the input log will never come. Never up to `from` blindly.
 			lost := span{h.next, covers.from}.intersect(span{h.next, start})
 			h.declare(lost, segment.GapExpiredInput, it, f)
@@ -137,6 +141,9 @@ func (h *head) take(it *item, parts []openPart, f *folded) {
 // covered says whether a drop may be believed (R14): the slot of the first copy lies before it, was taken, and is not lost. filling is the part
 // that is being taken; its slots up to here count, but for the open ones.
 func (h *head) covered(first, own slot, filling openPart, open []span) bool {
+	if dropsBelieved {
+		return true
+	}
 	if !first.before(own) || !first.before(h.next) {
 		return false
 	}

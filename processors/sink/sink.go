@@ -150,7 +150,13 @@ func (s *Sink) takeOver(ctx context.Context, session *group.Session, logs []int3
 	for log, h := range heads {
 		// An enricher that starts meanwhile must know of the gaps; what else is missing the watch finds out.
 		session.SetMetadata(stream.Records, log, missing(h.seen(), false, h.gaps.spans(), 0, stream.NoCommit).String())
-		if err := session.SetPosition(stream.Records, log, h.position); err != nil {
+		position := h.position
+		if seekToCommit {
+			if commit, ok, err := session.Committed(stream.Records, log); err == nil && ok {
+				position = commit
+			}
+		}
+		if err := session.SetPosition(stream.Records, log, position); err != nil {
 			return err // the log lost its start in this moment: claim again
 		}
 	}

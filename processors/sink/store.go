@@ -64,6 +64,13 @@ func (s *store) write(ctx context.Context, owner, topic [16]byte, b *batch, befo
 	logs, before := make([]int16, len(b.logs)), make([]seen, len(b.logs))
 	for i, l := range b.logs {
 		logs[i], before[i] = l.head.log, l.before
+		if positionOutside {
+			before[i] = l.after
+			if _, err := s.db.Exec(ctx, "UPDATE audittrail.heads SET next_offset = $2, next_index = $3, records_position = $4 WHERE log_id = $1",
+				l.head.log, l.after.next.offset, int32(l.after.next.index), l.after.position); err != nil {
+				return fmt.Errorf("write position: %w", err)
+			}
+		}
 	}
 	if err := compare(ctx, tx, owner, logs, before, true); err != nil {
 		return err

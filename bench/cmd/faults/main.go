@@ -4,6 +4,7 @@
 //	go run ./bench/cmd/faults -quick                     # in-process broker, PostgreSQL 18
 //	go run ./bench/cmd/faults -broker kafka -postgres 15 # everything that runs on Apache Kafka
 //	go run ./bench/cmd/faults -broker kafka F05 F09-restore
+//	go run ./bench/cmd/faults -for 30m -seed 7 F25-random  # everything at random; what fails is made small
 //	go run ./bench/cmd/faults -mutations                 # each rule switched off must turn its scenario red
 //
 // It exits with 1 when a scenario failed, or one that was asked for could not run.
@@ -56,6 +57,9 @@ func parse(args []string) (o options, ids []string, err error) {
 	flags.IntVar(&r.Parallel, "parallel", 1, "scenarios at a time; those that measure times always run alone")
 	flags.Uint64Var(&r.Seed, "seed", 1, "of the random choices")
 	flags.StringVar(&r.Mutation, "mutation", "", "switch this rule off: the scenarios should fail")
+	flags.DurationVar(&r.For, "for", 0, "how long F25-random does things; 0: a round of 20 s")
+	flags.StringVar(&r.Schedule, "schedule", "", "file with what F25-random does, as it printed it, instead of what follows from -seed and -for")
+	flags.DurationVar(&r.Shrink, "shrink", 15*time.Minute, "how long a schedule of F25-random that failed may be made small; 0: it is not")
 	flags.StringVar(&r.Keep, "keep", "", "directory in which logs and ledgers stay")
 	flags.StringVar(&o.report, "report", "", "file for the report, Markdown")
 	flags.BoolVar(&o.list, "list", false, "list the scenarios and the mutations")
@@ -155,39 +159,41 @@ func commit() string {
 
 // runMutations runs each mutation's scenario without the rule, which must fail, and prints the table.
 func runMutations(ctx context.Context, o options) error {
-	wrong := 0
-	var table strings.Builder
+	var mutations []faults.Mutation
 	for _, m := range faults.Mutations() {
-		if o.runner.Mutation != "" && o.runner.Mutation != m.Name {
-			continue
-		}
-		scenarios, err := faults.Find([]string{m.Scenario})
-		if err != nil {
-			return err
-		}
-		runner := o.runner
-		runner.Mutation, runner.Broker, runner.Quick = m.Name, m.Broker, false
-		for _, r := range runner.Run(ctx, scenarios) {
-			word := "red, as it must be"
-			switch {
-			case r.Skipped != "":
-				word, wrong = "not run: "+r.Skipped, wrong+1
-			case r.OK():
-				word, wrong = "GREEN: the scenario does not see it", wrong+1
-			}
-			first := ""
-			if len(r.Failures) > 0 {
-				first, _, _ = strings.Cut(r.Failures[0], "\n")
-			}
-			fmt.Fprintf(&table, "%-24s %-20s %s; %s\n", m.Name, r.Scenario, word, first)
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if o.runner.Mutation == "" || o.runner.Mutation == m.Name {
+			mutations = append(mutations, m)
 		}
 	}
-	fmt.Print("\n", table.String())
-	if wrong > 0 {
-		return fmt.Errorf("%d mutations were not noticed", wrong)
+	if len(mutations) == 0 {
+		return fmt.Errorf("no mutation %q; -list shows them", o.runner.Mutation)
+	}
+	results, err := o.runner.RunMutations(ctx, mutations)
+	if err != nil {
+		return err
+	}
+	wrong := 0
+	fmt.Printf("\n%-24s %-20s %s\n", "without", "scenario", "verdict")
+	for i, r := range results {
+		word := "not run"
+		switch {
+		case r == nil:
+			wrong++
+		case r.Skipped != "":
+			word, wrong = "not run: "+r.Skipped, wrong+1
+		case r.OK():
+			word, wrong = "GREEN: the scenario does not see it", wrong+1
+		default:
+			first, _, _ := strings.Cut(r.Failures[0], "\n")
+			word = "red, as it must be: " + first
+		}
+		fmt.Printf("%-24s %-20s %s\n", mutations[i].Name, mutations[i].Scenario, word)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case wrong > 0:
+		return fmt.Errorf("%d of %d mutations were not noticed", wrong, len(mutations))
 	}
 	return nil
 }

@@ -58,6 +58,9 @@ func Migrate(ctx context.Context, dsn string, log zerolog.Logger) error {
 	for _, r := range results {
 		log.Info().Int64("version", r.Source.Version).Str("file", path.Base(r.Source.Path)).Dur("took", r.Duration).Msg("schema migrated")
 	}
+	if err == nil && mutation != "" {
+		_, err = db.ExecContext(ctx, mutation)
+	}
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
