@@ -70,7 +70,7 @@ func (c Config) Validate() error {
 // refuses, the time-outs that were measured to work together are: dial 3 s, write 5 s, read 12 s (JoinGroup blocks up to
 // the rebalance time-out, and a shorter read time-out makes that an error); heartbeat 0.5 s, session 6 s, rebalance 5 s;
 // rebalance retry back-off 200 ms (it is added to a stall; sarama's default is 2 s). With generous network time-outs a
-// member that lost its coordinator writes on beside its successor for minutes. Static membership is Group.InstanceId;
+// member that lost its coordinator learns of it after minutes; it does not write on meanwhile (heartbeat.go). Static membership is Group.InstanceId;
 // its price is that a crash waits for the session time-out.
 func CheckSettings(c *sarama.Config) error {
 	if c == nil {

@@ -42,6 +42,7 @@ type Session struct {
 	delivered sync.Once
 	onFirst   func()         // first message of the session
 	over      chan time.Time // when the context ended; one value
+	watching  sync.WaitGroup // what runs beside the session until its context ends
 
 	committedMu sync.Mutex
 	committed   map[Claim]commit // nil until fetched

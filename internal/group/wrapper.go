@@ -9,14 +9,16 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+	gometrics "github.com/rcrowley/go-metrics"
 	"github.com/rs/zerolog"
 )
 
 // Wrapper is the group of one goka processor, kept across the processors that Supervise builds one after the other.
 type Wrapper struct {
-	config  Config
-	log     zerolog.Logger
-	metrics *metrics
+	config     Config
+	log        zerolog.Logger
+	metrics    *metrics
+	heartbeats gometrics.Meter
 
 	refusal atomic.Pointer[error]
 	current atomic.Pointer[Session] // from its Setup until Consume is done with it
@@ -36,11 +38,13 @@ func New(c Config) (*Wrapper, error) {
 	c.Settings = &settings
 	// The wrapper reads the errors of sarama's group itself.
 	c.Settings.Consumer.Return.Errors = true
+	var heartbeats gometrics.Meter
+	c.Settings.MetricRegistry, heartbeats = countHeartbeats()
 	m, err := newMetrics(c.Group, c.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("group %q: register metrics: %w", c.Group, err)
 	}
-	return &Wrapper{config: c, metrics: m, log: c.Log.With().Str("group", c.Group).Logger()}, nil
+	return &Wrapper{config: c, metrics: m, heartbeats: heartbeats, log: c.Log.With().Str("group", c.Group).Logger()}, nil
 }
 
 // Options returns what a goka processor needs to run on this wrapper: Builder, ContextWrapper, and the given producer
@@ -125,6 +129,7 @@ func (w *Wrapper) sessionBegins(s *Session) {
 		s.onFirst = func() { w.metrics.stall.Observe(time.Since(ended).Seconds()) }
 	}
 	context.AfterFunc(s.ctx, func() { s.over <- time.Now() })
+	s.watching.Go(func() { w.watchHeartbeats(s) })
 	w.current.Store(s)
 	w.log.Info().Int32("generation", s.Generation()).Str("member", s.MemberID()).Int("claims", len(s.Claims())).Msg("session begins")
 }
@@ -145,6 +150,7 @@ func (w *Wrapper) sessionRuns(s *Session) {
 // when goka had stopped its callbacks.
 func (w *Wrapper) sessionEnded(s *Session, how ending, err error) {
 	at := <-s.over
+	s.watching.Wait()
 	w.metrics.running.Set(0)
 	w.metrics.claims.Set(0)
 	w.current.CompareAndSwap(s, nil)

@@ -116,9 +116,9 @@ func retryBackoff(retries, _ int) time.Duration {
 // 512 MiB for each partition. Fewer than this cost throughput when messages are small.
 const GroupBufferedMessages = 32
 
-// GroupTuning are the time-outs of a consumer group. They are chosen together: a processor that has lost its coordinator goes on
-// writing until its network time-outs end it (109 s with generous ones, 4 s with tight ones), but JoinGroup blocks up to Rebalance,
-// and a Read below that kills the member while it waits.
+// GroupTuning are the time-outs of a consumer group. They are chosen together: a processor that has lost its coordinator tries
+// again until its network time-outs end that (four times Read when the coordinator hangs; internal/group stops the writing before, after
+// Session), but JoinGroup blocks up to Rebalance, and a Read below that kills the member while it waits.
 type GroupTuning struct {
 	// Heartbeat is how often a member shows that it lives, and how soon it learns of a rebalance. Default 500 ms.
 	Heartbeat time.Duration
