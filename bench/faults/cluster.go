@@ -29,6 +29,15 @@ func (t *T) kafka() *cluster {
 	return &cluster{fake: embeddedtest.KafkaCluster(t)}
 }
 
+// threeBrokers starts three of that kind. Topics have three replicas on them, of which two must be in sync.
+func (t *T) threeBrokers() *cluster {
+	t.Helper()
+	if t.Broker == "kafka" {
+		return t.realKafka(3)
+	}
+	return &cluster{fake: embeddedtest.KafkaCluster(t, embeddedtest.Brokers(3))}
+}
+
 // realKafka starts Apache Kafka with so many nodes.
 func (t *T) realKafka(nodes int) *cluster {
 	t.Helper()

@@ -14,11 +14,11 @@ import (
 	"github.com/maxviazov/audittrail/internal/embedded/pgserver"
 )
 
-// disk is a small file system that holds the database of a PostgreSQL server, and a file that takes what space the test wants gone.
+// disk is a small file system, for example of a PostgreSQL server, and a file on it that takes what space the test wants gone.
 type disk struct{ dir, ballast string }
 
-// mountDisk mounts a tmpfs of the given size, with a directory in it that belongs to the server's user.
-func mountDisk(t *T, mib int, server *embeddedtest.Server) (d *disk, place string) {
+// mountDisk mounts a tmpfs of the given size.
+func mountDisk(t *T, mib int) *disk {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "audittrail-disk-")
 	if err != nil {
@@ -31,17 +31,23 @@ func mountDisk(t *T, mib int, server *embeddedtest.Server) (d *disk, place strin
 		}
 		t.Fatalf("mount: %v", err)
 	}
-	t.Cleanup(func() { // runs before the server is stopped; MNT_DETACH lets it keep what it has open
+	t.Cleanup(func() { // may run before its user is stopped; MNT_DETACH lets it keep what it has open
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
 			t.Errorf("unmount %s: %v", dir, err)
 		}
 	})
-	place = filepath.Join(dir, "postgres")
+	return &disk{dir: dir, ballast: filepath.Join(dir, "ballast")}
+}
+
+// placeFor makes a directory on the disk that belongs to the server's user.
+func (d *disk) placeFor(t *T, server *embeddedtest.Server) string {
+	t.Helper()
+	place := filepath.Join(d.dir, "postgres")
 	if err := os.Mkdir(place, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	own(t, server, place)
-	return &disk{dir: dir, ballast: filepath.Join(dir, "ballast")}, place
+	return place
 }
 
 // own gives a path to the user that runs the server.
@@ -60,7 +66,8 @@ func own(t *T, server *embeddedtest.Server, path string) {
 // an error of statements.
 func dataDisk(t *T, mib int, server *embeddedtest.Server) *disk {
 	t.Helper()
-	d, place := mountDisk(t, mib, server)
+	d := mountDisk(t, mib)
+	place := d.placeFor(t, server)
 	// A database can only be moved from another one.
 	config, err := pgx.ParseConfig(server.DSN())
 	if err != nil {
@@ -86,7 +93,8 @@ func dataDisk(t *T, mib int, server *embeddedtest.Server) *disk {
 // walDisk moves the server's WAL to a small disk. Without space for WAL the server ends, and does not start again until there is some.
 func walDisk(t *T, mib int, server *embeddedtest.Server) *disk {
 	t.Helper()
-	d, place := mountDisk(t, mib, server)
+	d := mountDisk(t, mib)
+	place := d.placeFor(t, server)
 	server.Stop(t)
 	wal := filepath.Join(server.DataDir(), "pg_wal")
 	err := filepath.WalkDir(wal, func(path string, e os.DirEntry, err error) error {

@@ -279,43 +279,8 @@ func redisUnreachable(t *T) {
 	memory := s.watchMemory()
 	shape := faultShape(64)
 	traffic := s.start(load.Config{Shape: shape, Events: events, Batch: 10, Workers: 4, Rate: rate})
-	emitter := audittrailv1.NewEmitterServiceClient(s.conns()[0])
-	gateway := s.gateway()
-
-	// The same request twice, and the event of it read twice. What is late is a fault: without Redis an answer takes some milliseconds.
-	const soon = 1500 * time.Millisecond
-	sent := 0
-	use := func(state string) {
-		t.Helper()
-		events := []*audittrailv1.Event{shape.Event(sent)} // of the traffic, or soon to be: it is stored once anyway
-		sent += 10
-		id := uuid.UUID(load.ID(events[0])).String()
-		for range 2 {
-			began := time.Now()
-			response, err := emitter.BatchEmitEvents(t.Context(), &audittrailv1.BatchEmitEventsRequest{Events: events, RequestId: "request-" + id})
-			if err != nil || response.GetResults()[0].GetId() != id {
-				t.Errorf("redis %s: a request with an id is answered %v, %v", state, response, err)
-			}
-			if took := time.Since(began); took > soon {
-				t.Errorf("redis %s: a request with an id took %s", state, took)
-			}
-		}
-		waitFor(t, "the event is stored", 20*time.Second, func() bool {
-			_, err := gateway.GetEvent(t.Context(), &audittrailv1.GetEventRequest{Id: id})
-			return err == nil
-		})
-		for range 2 {
-			began := time.Now()
-			response, err := gateway.GetEvent(t.Context(), &audittrailv1.GetEventRequest{Id: id})
-			if err != nil || response.GetEvent().GetId() != id {
-				t.Errorf("redis %s: GetEvent: %v", state, err)
-			}
-			if took := time.Since(began); took > soon {
-				t.Errorf("redis %s: GetEvent took %s", state, took)
-			}
-		}
-	}
-	remembered := func() float64 { return metric(t, s.emitterHTTP[0], "audittrail_emitter_events_remembered_total") }
+	u := s.redisUser(shape)
+	use, remembered := u.use, u.remembered
 
 	use("there")
 	if remembered() < 1 {

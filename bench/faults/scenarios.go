@@ -60,6 +60,7 @@ func Scenarios() []Scenario {
 	for _, group := range [][]Scenario{
 		killScenarios, killRoleScenarios, commitScenarios, betweenAcksScenarios, brokerScenarios, recoveryScenarios, ruleScenarios, scaleScenarios,
 		restoreScenarios, outageScenarios, refillScenarios, poisonScenarios, randomScenarios,
+		postgresKillScenarios, failoverScenarios, redisScenarios, linkScenarios, coordinatorScenarios, overloadScenarios, fullDiskScenarios,
 	} {
 		all = append(all, group...)
 	}

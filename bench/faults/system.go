@@ -40,6 +40,8 @@ type systemConfig struct {
 	binary                               string // empty: as the settings say
 	env                                  []string
 	postgres                             *embeddedtest.Server // nil: a new one with the usual settings
+	// wire changes what the roles connect to, before any of them is made: a proxy in between. nil: nothing is changed.
+	wire func(*system)
 }
 
 // startSystem prepares topics and tables and starts all roles.
@@ -64,6 +66,9 @@ func startSystem(t *T, c systemConfig) *system {
 		Partitions: c.partitions, Replicas: c.replicas, MinInsync: c.minInsync, Env: c.env}
 	if err := s.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if c.wire != nil {
+		c.wire(s)
 	}
 	addrs, err := stage.FreeAddrs(2*(c.emitters+c.gateways) + c.enrichers + c.sinks)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -46,6 +47,15 @@ type Pipeline struct {
 	Replicas   int      // of topics
 	MinInsync  int      // of topics
 	Env        []string // more settings, AUDITTRAIL_…=…
+	// Roles are more settings of one role ("emitter", "enricher", "sink", "gateway") or process ("enricher-0"), over all others: other
+	// addresses, for example.
+	Roles map[string][]string
+}
+
+// process is process i of a role, which the program has as a command.
+func (p Pipeline) process(role string, i int, more ...string) *Process {
+	name := fmt.Sprintf("%s-%d", role, i)
+	return NewProcess(p.Dir, name, p.Binary, []string{role}, slices.Concat(p.env(more...), p.Roles[role], p.Roles[name]))
 }
 
 func (p Pipeline) env(more ...string) []string {
@@ -86,26 +96,23 @@ func (p Pipeline) Prepare(ctx context.Context) error {
 
 // Emitter is emitter i, serving gRPC on grpc and HTTP on http.
 func (p Pipeline) Emitter(i int, grpc, http string) *Process {
-	return NewProcess(p.Dir, fmt.Sprintf("emitter-%d", i), p.Binary, []string{"emitter"},
-		p.env("AUDITTRAIL_EMITTER_GRPC_LISTEN="+grpc, "AUDITTRAIL_EMITTER_HTTP_LISTEN="+http))
+	return p.process("emitter", i, "AUDITTRAIL_EMITTER_GRPC_LISTEN="+grpc, "AUDITTRAIL_EMITTER_HTTP_LISTEN="+http)
 }
 
 // Gateway is gateway i, serving gRPC on grpc and HTTP on http.
 func (p Pipeline) Gateway(i int, grpc, http string) *Process {
-	return NewProcess(p.Dir, fmt.Sprintf("gateway-%d", i), p.Binary, []string{"gateway"},
-		p.env("AUDITTRAIL_GATEWAY_GRPC_LISTEN="+grpc, "AUDITTRAIL_GATEWAY_HTTP_LISTEN="+http))
+	return p.process("gateway", i, "AUDITTRAIL_GATEWAY_GRPC_LISTEN="+grpc, "AUDITTRAIL_GATEWAY_HTTP_LISTEN="+http)
 }
 
 // Enricher is enricher i, with metrics and health on listen and snapshots in a directory of its own.
 func (p Pipeline) Enricher(i int, listen string) *Process {
-	name := fmt.Sprintf("enricher-%d", i)
-	return NewProcess(p.Dir, name, p.Binary, []string{"enricher"},
-		p.env("AUDITTRAIL_METRICS_LISTEN="+listen, "AUDITTRAIL_ENRICHER_SNAPSHOT_DIR="+filepath.Join(p.Dir, name)))
+	return p.process("enricher", i, "AUDITTRAIL_METRICS_LISTEN="+listen,
+		"AUDITTRAIL_ENRICHER_SNAPSHOT_DIR="+filepath.Join(p.Dir, fmt.Sprintf("enricher-%d", i)))
 }
 
 // Sink is sink i, with metrics and health on listen.
 func (p Pipeline) Sink(i int, listen string) *Process {
-	return NewProcess(p.Dir, fmt.Sprintf("sink-%d", i), p.Binary, []string{"sink"}, p.env("AUDITTRAIL_METRICS_LISTEN="+listen))
+	return p.process("sink", i, "AUDITTRAIL_METRICS_LISTEN="+listen)
 }
 
 // FreeAddrs returns n loopback addresses that nothing listens on now.

@@ -39,7 +39,8 @@ func readPidFile(dir string) (pidFile, error) {
 		p.port, _ = strconv.Atoi(strings.TrimSpace(lines[3])) // 0 when it is not written yet
 	}
 	if len(lines) > 7 {
-		p.ready = strings.TrimSpace(lines[7]) == "ready"
+		status := strings.TrimSpace(lines[7])
+		p.ready = status == "ready" || status == "standby" // a hot standby takes connections, too
 	}
 	return p, nil
 }
