@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/maxviazov/audittrail/bench/load"
 	"github.com/maxviazov/audittrail/bench/stage"
@@ -21,13 +20,7 @@ var refillScenarios = []Scenario{
 // One system, two enrichers and two sinks, lives through one loss after the other, and is judged after each: all is stored, once, without a gap.
 func refill(t *T) {
 	s := startSystem(t, systemConfig{cluster: t.kafka(), partitions: 4, emitters: 1, enrichers: 2, sinks: 2, gateways: 1})
-	r := &refilling{system: s, feed: s.newFeed(traffic.Shape{Seed: 21, Sources: 40})}
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
-	r.admin = kadm.NewClient(client)
+	r := &refilling{system: s, feed: s.newFeed(traffic.Shape{Seed: 21, Sources: 40}), admin: s.kafkaAdmin()}
 	r.send()
 	s.expectClean(r.feed)
 

@@ -313,9 +313,15 @@ func (s *system) awaitEntries(n int64, within time.Duration) {
 }
 
 // logHas says whether a process has written a text to its log.
-func logHas(p *stage.Process, text string) bool {
+func logHas(p *stage.Process, text string) bool { return countIn(p, text) > 0 }
+
+// countIn is how often a process has written a text to its log.
+func countIn(p *stage.Process, text string) int {
 	log, err := os.ReadFile(p.Log())
-	return err == nil && strings.Contains(string(log), text)
+	if err != nil {
+		return 0
+	}
+	return strings.Count(string(log), text)
 }
 
 // listens says whether somebody accepts connections.

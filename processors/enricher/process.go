@@ -18,6 +18,7 @@ import (
 // generation is one session of the group as the callbacks see it. It is made in positions and never changed.
 type generation struct {
 	session *group.Session // nil under goka's tester
+	topics  topicIDs       // as they were when it began
 	lanes   map[int32]*lane
 }
 
@@ -32,7 +33,7 @@ type lane struct {
 	next int64
 	// at is next, for the goroutine that looks for requests.
 	at atomic.Int64
-	// mark says which refill was made last; set in positions.
+	// mark goes beside the group's commit: the topic, and which refill was made last; set in positions.
 	mark stream.RefillMark
 	// lost is where the input began when a refill asked for more, or 0: nothing below it will be seen again. Set in positions.
 	lost int64

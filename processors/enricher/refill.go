@@ -83,13 +83,9 @@ func waitAfter(tries int64) time.Duration {
 
 // refill moves the start of a claim back when that is due; start is where it would start. What the input does not have any more is not waited for:
 // the first output then begins behind it, and the sink declares the gap (R13).
-func (e *Enricher) refill(s *group.Session, c group.Claim, l *lane, start int64, asked requests) (int64, error) {
-	metadata, err := s.CommittedMetadata(c.Topic, c.Partition)
-	if err != nil {
-		return 0, err
-	}
+func (e *Enricher) refill(s *group.Session, c group.Claim, l *lane, start int64, mark stream.RefillMark, asked requests) (int64, error) {
 	note, operator := asked.of(c.Partition)
-	from, mark, ok := due(stream.ParseRefillMark(metadata), start, note, operator, time.Now())
+	from, mark, ok := due(mark, start, note, operator, time.Now())
 	l.mark = mark
 	l.unsure.Store(note.Unsure)
 	s.SetMetadata(c.Topic, c.Partition, mark.String())
@@ -131,9 +127,14 @@ func seek(s *group.Session, c group.Claim, from int64) (int64, error) {
 	}
 }
 
-var errRefill = errors.New("a refill is asked for")
+var (
+	errRefill   = errors.New("a refill is asked for")
+	errReplaced = errors.New("a topic was deleted and made again")
+)
 
 // attend looks for requests while a session runs, and ends it when one is due: a claim cannot be moved back, a new session starts where it is asked to.
+// It ends the session, too, when a topic was replaced under it: fetching goes by name, so a session that reads on would call slots of the new
+// audit-events those of the old one (R18).
 func (e *Enricher) attend(s *group.Session, g *generation) {
 	tick := time.NewTicker(e.config.RefillInterval)
 	defer tick.Stop()
@@ -145,9 +146,16 @@ func (e *Enricher) attend(s *group.Session, g *generation) {
 		case <-tick.C:
 		}
 		asked, err := e.readRequests(s.Context())
+		if err == nil {
+			var now topicIDs
+			if now, _, err = e.topicIDs(s.Context()); err == nil && now != g.topics {
+				s.End(errReplaced)
+				return
+			}
+		}
 		if err != nil {
 			if err.Error() != last && s.Context().Err() == nil {
-				e.log.Warn().Err(err).Msg("cannot look for requests for a refill")
+				e.log.Warn().Err(err).Msg("cannot look for requests for a refill, and whether the topics are the same")
 			}
 			last = err.Error()
 			continue

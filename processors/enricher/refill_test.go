@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -188,5 +189,92 @@ func TestRefillOfExpiredInput(t *testing.T) {
 	}
 	if s := p.sink(0, 1); s.drops != 0 || s.stored[event.IDOf(a)] != (slot{2, 0}) || s.stored[event.IDOf(b)] != (slot{1, 0}) {
 		t.Errorf("%d drops, stored %v", s.drops, s.stored)
+	}
+}
+
+// TestReplacedTopic (R18): audit-events is deleted and made again, under an enricher that runs and while none does, and is soon longer than the
+// group's commit in the old one. Nothing of it is skipped, and all of it is called by the new topic's id in the end; a successor does not start again.
+func TestReplacedTopic(t *testing.T) {
+	t.Parallel()
+	t.Run("running", func(t *testing.T) { t.Parallel(); replacedTopic(t, true) })
+	t.Run("stopped", func(t *testing.T) { t.Parallel(); replacedTopic(t, false) })
+}
+
+func replacedTopic(t *testing.T, running bool) {
+	p := newPipe(t, 1)
+	const source = "acme/pay"
+	first := p.start(p.refilling(""))
+	for i := range 3 {
+		p.sendBatch(source, testEvent(source, fmt.Sprint("old", i)))
+	}
+	p.awaitCommit(0, 3)
+	old, _, err := p.admin.TopicID(testContext(t), stream.Events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !running {
+		if err := first.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(p.settings.Brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := kadm.NewClient(client).DeleteTopics(testContext(t), stream.Events); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Apply(testContext(t), p.settings, p.layout, testLog(t)); err != nil {
+		t.Fatal(err)
+	}
+	now, _, err := p.admin.TopicID(testContext(t), stream.Events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !running { // with the topic the broker forgets the commit; one that was on its way comes back
+		offsets := kadm.Offsets{}
+		offsets.Add(kadm.Offset{Topic: stream.Events, At: 3, LeaderEpoch: -1, Metadata: stream.RefillMark{Topic: old}.String()})
+		if err := kadm.NewClient(client).CommitAllOffsets(testContext(t), string(stream.EnricherGroup), offsets); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.producer.Close(); err != nil { // its sequence numbers are of the old topic
+		t.Fatal(err)
+	}
+	if p.producer, err = sarama.NewSyncProducer(p.settings.Brokers, stream.ProducerConfig(p.settings)); err != nil {
+		t.Fatal(err)
+	}
+	const messages = 8
+	for i := range messages {
+		p.sendBatch(source, testEvent(source, fmt.Sprint("new", i)))
+	}
+	if !running {
+		first = p.start(p.refilling(""))
+	}
+	covered := func() (n int64) {
+		for _, m := range p.read(stream.Records, 0) {
+			output, err := stream.DecodeRecords(m.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if [16]byte(output.TopicId) == now && output.FromOffset == n {
+				n = output.Offset + 1
+			}
+		}
+		return n
+	}
+	await(t, "all of the new topic is processed as such", func() bool { return covered() == messages })
+	p.awaitCommit(0, messages)
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	before := len(p.read(stream.Records, 0))
+	second := p.start(p.refilling(""))
+	second.awaitReady()
+	_, last := p.sendBatch(source, testEvent(source, "later"))
+	p.awaitCommit(0, last+1)
+	if n := len(p.read(stream.Records, 0)); n != before+1 {
+		t.Errorf("%d outputs for one message: the successor started again", n-before)
 	}
 }

@@ -21,7 +21,7 @@ type batcher struct {
 	sink    *Sink
 	session *group.Session
 	owner   [16]byte
-	topic   [16]byte // audit-events
+	topics  topics // as they were when the session began
 	log     zerolog.Logger
 	queue   *queue
 	done    chan struct{} // closed when the goroutine has ended
@@ -45,8 +45,8 @@ var (
 	errStale = errors.New("callback of an earlier session")
 )
 
-func newBatcher(s *Sink, session *group.Session, topic [16]byte) *batcher {
-	return &batcher{sink: s, session: session, owner: uuid.New(), topic: topic, log: s.log, queue: newQueue(int64(2 * s.cfg.BatchBytes)),
+func newBatcher(s *Sink, session *group.Session, now topics) *batcher {
+	return &batcher{sink: s, session: session, owner: uuid.New(), topics: now, log: s.log, queue: newQueue(int64(2 * s.cfg.BatchBytes)),
 		done: make(chan struct{}), dict: newDictionary(), seen: make(map[int16]seen), gaps: make(map[int16][]span)}
 }
 

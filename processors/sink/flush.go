@@ -75,7 +75,7 @@ func (b *batcher) fold() error {
 			h.position, l.special = it.offset+1, true
 			continue
 		}
-		if [16]byte(it.output.TopicId) != b.topic {
+		if [16]byte(it.output.TopicId) != b.topics.events {
 			if err := b.foreign(h, it, &l.folded); err != nil {
 				return err
 			}
@@ -220,7 +220,7 @@ func (b *batcher) transact(session context.Context) error {
 	})
 	defer finished()
 	began := time.Now()
-	err := b.sink.store.write(ctx, b.owner, b.topic, &b.batch, b.sendDead)
+	err := b.sink.store.write(ctx, b.owner, b.topics.events, &b.batch, b.sendDead)
 	b.sink.metrics.transaction.Observe(time.Since(began).Seconds())
 	return err
 }

@@ -15,9 +15,9 @@ func (b *batcher) foreign(h *head, it *item, f *folded) error {
 	if err != nil {
 		return err
 	}
-	if now.events != b.topic {
+	if now.events != b.topics.events {
 		return group.Refusal{Err: fmt.Errorf("%s was replaced while the sink ran: stored %x, Kafka has %x; see `audittrail topics accept-new`",
-			stream.Events, b.topic, now.events)}
+			stream.Events, b.topics.events, now.events)}
 	}
 	h.position, f.special = it.offset+1, true
 	for e := range events(it, span{slot{it.output.Offset, 0}, slot{it.output.Offset + 1, 0}}) {

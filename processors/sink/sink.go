@@ -142,7 +142,7 @@ func (s *Sink) takeOver(ctx context.Context, session *group.Session, logs []int3
 	if err != nil {
 		return err
 	}
-	b := newBatcher(s, session, now.events)
+	b := newBatcher(s, session, now)
 	heads, err := s.store.claim(ctx, b.owner, logs, now, session.LogRange)
 	if err != nil {
 		return err

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"time"
 
+	"github.com/maxviazov/audittrail/internal/group"
 	"github.com/maxviazov/audittrail/proto/stream"
 )
 
-// watch looks at the pipeline from outside, for one session: how far behind the sink is, whether a gap is to come (only alerted here: R13), and
-// whether slots were lost between enricher and sink (R21).
+// watch looks at the pipeline from outside, for one session: how far behind the sink is, whether a gap is to come (only alerted here: R13), whether
+// slots were lost between enricher and sink (R21), and whether the topics are the same (R18).
 func (b *batcher) watch() {
 	ctx := b.session.Context()
 	logs := make(map[int16]*watched)
@@ -22,10 +23,30 @@ func (b *batcher) watch() {
 			return
 		case <-time.After(b.sink.cfg.WatchInterval):
 		}
-		if err := b.look(ctx, logs); err != nil && ctx.Err() == nil {
+		err := b.sameTopics(ctx)
+		if err == nil {
+			err = b.look(ctx, logs)
+		}
+		if err != nil && ctx.Err() == nil {
 			b.log.Warn().Err(err).Msg("cannot look after the pipeline")
 		}
 	}
+}
+
+var errReplaced = errors.New("a topic was deleted and made again, or got partitions")
+
+// sameTopics ends the session when a topic was replaced under it: fetching goes by name, so it would read on, somewhere in the new one. The next
+// session's claim then refuses, or goes on when the new topics were accepted meanwhile.
+func (b *batcher) sameTopics(ctx context.Context) error {
+	now, err := b.sink.topics(ctx)
+	var refusal group.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		b.session.End(err)
+	case err == nil && now != b.topics:
+		b.session.End(errReplaced)
+	}
+	return err
 }
 
 // watched is what the watch remembers of one log.

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -17,7 +18,8 @@ import (
 //	sink ──SinkNote──▶ commit of audit-sink ────────┐
 //	operator ──RefillRequest──▶ commit of audit-refill ──▶ enricher ──RefillMark──▶ commit of audit-enricher ──▶ gateway
 //
-// A note is a line of words key=number. Unknown words are ignored, so that either side may be the newer one; what does not parse says nothing.
+// A note is a line of words key=number, or topic=id. Unknown words are ignored, so that either side may be the newer one; what does not parse says
+// nothing.
 
 // RefillGroup is a group without members. An operator's request for a refill is its commit on audit-events: the offset to start again at.
 const RefillGroup = "audit-refill"
@@ -53,8 +55,10 @@ func ParseSinkNote(metadata string) SinkNote {
 	return n
 }
 
-// RefillMark is what an enricher says of the refill it made last, in the metadata of its commit on audit-events.
+// RefillMark is what an enricher says in the metadata of its commit on audit-events: what the commit is a position in, and the refill it made last.
 type RefillMark struct {
+	// Topic is the id of the audit-events that the commit is a position in (R18); zero: not known.
+	Topic [16]byte
 	// Offset that was asked for, by a sink, and answered at At, Tries times in a row; Tries 0: never.
 	Offset int64
 	Tries  int64
@@ -68,6 +72,9 @@ type RefillMark struct {
 // String is the mark as it is committed.
 func (m RefillMark) String() string {
 	var words []string
+	if m.Topic != ([16]byte{}) {
+		words = append(words, "topic="+hex.EncodeToString(m.Topic[:]))
+	}
 	if m.Tries > 0 {
 		words = append(words, word("answered", m.Offset), word("tries", m.Tries), word("at", m.At.UnixMilli()))
 	}
@@ -83,7 +90,7 @@ func (m RefillMark) String() string {
 // ParseRefillMark reads a mark.
 func ParseRefillMark(metadata string) RefillMark {
 	w := words(metadata)
-	m := RefillMark{Until: w["until"]}
+	m := RefillMark{Topic: topicWord(metadata), Until: w["until"]}
 	if w["tries"] > 0 {
 		m.Offset, m.Tries, m.At = w["answered"], w["tries"], time.UnixMilli(w["at"])
 	}
@@ -151,6 +158,18 @@ func commitRefill(client sarama.Client, partition int32, r RefillRequest) error 
 }
 
 func word(key string, n int64) string { return key + "=" + strconv.FormatInt(n, 10) }
+
+// topicWord is the topic=id of a note, or zero.
+func topicWord(metadata string) (id [16]byte) {
+	for _, w := range strings.Fields(metadata) {
+		if value, ok := strings.CutPrefix(w, "topic="); ok && len(value) == 2*len(id) {
+			if _, err := hex.Decode(id[:], []byte(value)); err != nil {
+				return [16]byte{}
+			}
+		}
+	}
+	return id
+}
 
 func words(metadata string) map[string]int64 {
 	found := make(map[string]int64)

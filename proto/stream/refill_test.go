@@ -30,13 +30,15 @@ func TestRefillNotes(t *testing.T) {
 		}
 	}
 	at := time.UnixMilli(1_800_000_000_000)
-	for _, mark := range []RefillMark{{}, {Offset: 0, Tries: 1, At: at, Until: 7}, {Offset: 5, Tries: 3, At: at, Until: 7, Asked: at}, {Asked: at}} {
+	for _, mark := range []RefillMark{{}, {Offset: 0, Tries: 1, At: at, Until: 7}, {Offset: 5, Tries: 3, At: at, Until: 7, Asked: at}, {Asked: at}, {Topic: [16]byte{1, 15: 255}, Until: 7}} {
 		if got := ParseRefillMark(mark.String()); got != mark {
 			t.Errorf("%+v reads back as %+v (%q)", mark, got, mark)
 		}
 	}
-	if got := ParseRefillMark("answered=5 until=-3 x"); got != (RefillMark{}) {
-		t.Errorf("no mark reads as %+v", got)
+	for _, text := range []string{"answered=5 until=-3 x", "topic=", "topic=0102", "topic=0102030405060708090a0b0c0d0e0fxx"} {
+		if got := ParseRefillMark(text); got != (RefillMark{}) {
+			t.Errorf("no mark, %q, reads as %+v", text, got)
+		}
 	}
 }
 
