@@ -12,6 +12,7 @@ type compiled struct {
 	narrowing narrowing
 	program   *program
 	scratch   *scratch
+	ids       *idReader
 }
 
 // compile reads a filter. The time is what `now` means in it: that of the first call of a walk. Errors are *FilterError.
@@ -24,7 +25,7 @@ func compile(filter string, now time.Time) (*compiled, error) {
 }
 
 func (f *Filter) compile() *compiled {
-	c := &compiled{filter: f, narrowing: narrow(f)}
+	c := &compiled{filter: f, narrowing: narrow(f), ids: newIDReader()}
 	if f != nil {
 		c.program = newProgram(f.root)
 		c.scratch = c.program.newScratch()
@@ -81,10 +82,28 @@ func (c *compiled) match(at place, record []byte) (bool, error) {
 // fork is the same filter for another goroutine.
 func (c *compiled) fork() *compiled {
 	other := *c
+	other.ids = newIDReader()
 	if c.filter != nil {
 		other.scratch = c.program.newScratch()
 	}
 	return &other
+}
+
+// byRows says that rows of `events` answer the filter: it asks for nothing but times.
+func (c *compiled) byRows() bool {
+	return c.filter == nil || c.filter.root.onlyTimes()
+}
+
+func (n *node) onlyTimes() bool {
+	if n.kind == nodeTest {
+		return n.test.field == fieldOccurredAt || n.test.field.kind == kindID
+	}
+	for _, kid := range n.kids {
+		if !kid.onlyTimes() {
+			return false
+		}
+	}
+	return true
 }
 
 // everything says that every record is accepted.

@@ -8,6 +8,8 @@
 //	(fields.go)        implies      by time          may hold it    that decides   (page.go)
 //	                               └───────────── walk.go ─────────────┘
 //
+// or, where few bundles above the place may hold something below it, by bundles instead of rows: directory.go ─▶ merge.go.
+//
 // SQL and Bloom filters only spare work: what is returned was decided by one evaluator in Go over the encoded record, in lists,
 // counts, exports and tails alike.
 //

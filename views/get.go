@@ -104,8 +104,8 @@ func (s *Server) readEvents(ctx context.Context, ids []event.ID, found map[event
 			return err
 		}
 		for _, l := range locations {
-			b, here := bundles[l.address().bundleKey]
-			if !here {
+			b := bundles[l.address().bundleKey]
+			if b == nil {
 				continue
 			}
 			record, err := recordAt(l, b)
@@ -123,7 +123,9 @@ func (s *Server) readEvents(ctx context.Context, ids []event.ID, found map[event
 		}
 		for _, a := range want[:n] {
 			if bundles[a.bundleKey] == nil {
-				return damaged(nil, "bundle %d of log %d of day %d is not there", a.bundle, a.log, a.day)
+				if err := s.gone(ctx, a); err != nil {
+					return err
+				}
 			}
 		}
 		want = want[n:]

@@ -10,6 +10,7 @@ type metrics struct {
 	segmentsRead prometheus.Counter
 	rowsScanned  prometheus.Counter
 	unfinished   prometheus.Counter
+	walks        *prometheus.CounterVec // way: bundles, rows
 	tails        prometheus.Gauge
 	tailLag      prometheus.Histogram
 
@@ -36,6 +37,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		rowsScanned:  prometheus.NewCounter(counter("rows_scanned_total", "Rows of events looked at by lists.")),
 		unfinished: prometheus.NewCounter(counter("pages_cut_total",
 			"Pages that ended before they were full because the search took too long.")),
+		walks: prometheus.NewCounterVec(counter("walks_total",
+			"Calls that searched events, by way: bundles that may hold something, or rows of events."), []string{"way"}),
 		tails: gauge("tails", "Streams that follow the logs."),
 		tailLag: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Subsystem: subsystem, Name: "tail_lag_seconds",
 			Help:    "Time from when the gateway saw that the logs had grown to when a stream had sent what was new.",
@@ -47,7 +50,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.redisAway = gauge("redis_away", "1 while Redis is left alone after a failure, 0 once it has answered again.")
 	m.limited = prometheus.NewCounterVec(counter("limited_total",
 		"Calls refused because their principal made too many, by the bucket that was empty."), []string{"by"})
-	r.MustRegister(m.records, m.bundles, m.bundleBytes, m.segmentsRead, m.rowsScanned, m.unfinished, m.tails, m.tailLag,
+	r.MustRegister(m.records, m.bundles, m.bundleBytes, m.segmentsRead, m.rowsScanned, m.unfinished, m.walks, m.tails, m.tailLag,
 		m.redisFailures, m.redisAway, m.limited)
 	for _, use := range []string{"records", "limits"} {
 		m.redisFailures.WithLabelValues(use)
@@ -57,6 +60,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	for _, result := range []string{"hit", "miss", "refused", "error"} {
 		m.records.WithLabelValues(result)
+	}
+	for _, way := range []string{"bundles", "rows"} {
+		m.walks.WithLabelValues(way)
 	}
 	for _, result := range []string{"hit", "miss"} {
 		m.bundles.WithLabelValues(result)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
@@ -190,5 +191,41 @@ func TestLRUStaysWithinItsBudget(t *testing.T) {
 	c.put(0, "w", 50)
 	if v, _ := c.get(0); v != "w" || c.size() > c.budget || len(c.items) != c.order.Len() {
 		t.Errorf("%q, %d of %d bytes, %d items", v, c.size(), c.budget, len(c.items))
+	}
+}
+
+func TestCursorOfAWalkByBundlesSurvivesItsToken(t *testing.T) {
+	c := cursor{now: time.Now().UTC(), begun: true, at: event.ID{1, 2}, sizes: sizes{7}, front: &front{opened: greatestID, waiting: []place{{0, 6}, {999, 1 << 40}}}}
+	got, err := decodeCursor(c.encode())
+	if err != nil || got.front == nil || got.front.opened != c.front.opened || !slices.Equal(got.front.waiting, c.front.waiting) || got.rows {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for n := range len(c.encode()) {
+		if _, err := decodeCursor(c.encode()[:n]); err == nil {
+			t.Errorf("%d bytes of it are taken for one", n)
+		}
+	}
+}
+
+func TestTheNewestBundlesStayInMemory(t *testing.T) {
+	c := newBundleCache(1<<20, newMetrics(prometheus.NewRegistry()))
+	b := &bundle{entries: []segment.Entry{{Payload: make([]byte, 20_000)}}}
+	for log := range int16(2) {
+		for n := range int64(20) {
+			c.put(bundleKey{log, 1000 + n}, b)
+		}
+	}
+	for n := range int64(500) { // a search through old ones
+		c.put(bundleKey{0, n}, b)
+	}
+	for log := range int16(2) {
+		for n := int64(1019); n > 1010; n-- {
+			if _, ok := c.get(bundleKey{log, n}); !ok {
+				t.Errorf("bundle %d of log %d was driven out", n, log)
+			}
+		}
+	}
+	if size := c.newest.size() + c.others.size(); size > 1<<20 {
+		t.Errorf("%d bytes", size)
 	}
 }

@@ -69,32 +69,88 @@ type cursor struct {
 	sizes sizes     // of the logs when it began
 	begun bool      // false: nothing was looked at, and at means nothing
 	at    event.ID  // newest first: what follows is smaller; oldest first: what follows is this or greater
+	rows  bool      // go on by rows of `events`
+	front *front    // go on by bundles; nil: begin
 }
+
+// What follows the time in an encoded cursor.
+const (
+	cursorBegun = 1 << iota
+	cursorRows
+	cursorFront
+)
 
 func (c cursor) encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, uint64(c.now.UnixNano()))
-	if c.begun {
-		b = append(append(b, 1), c.at[:]...)
-	} else {
-		b = append(b, 0)
+	if !c.begun {
+		return c.sizes.encode(append(b, 0))
+	}
+	flags := byte(cursorBegun)
+	if c.rows {
+		flags |= cursorRows
+	}
+	if c.front != nil {
+		flags |= cursorFront
+	}
+	b = append(append(b, flags), c.at[:]...)
+	if c.front != nil {
+		b = append(b, c.front.opened[:]...)
+		b = binary.AppendUvarint(b, uint64(len(c.front.waiting)))
+		for _, p := range c.front.waiting {
+			b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(p.log)), uint64(p.index))
+		}
 	}
 	return c.sizes.encode(b)
 }
 
 func decodeCursor(b []byte) (c cursor, err error) {
-	if len(b) < 9 || b[8] > 1 {
+	if len(b) < 9 || b[8] > cursorBegun|cursorRows|cursorFront || b[8] != 0 && b[8]&cursorBegun == 0 {
 		return c, errToken
 	}
 	c.now = time.Unix(0, int64(binary.BigEndian.Uint64(b))).UTC()
-	c.begun = b[8] == 1
-	if b = b[9:]; c.begun {
+	flags := b[8]
+	b = b[9:]
+	if c.begun = flags != 0; c.begun {
 		if copy(c.at[:], b) != len(c.at) {
 			return c, errToken
 		}
 		b = b[len(c.at):]
 	}
+	c.rows = flags&cursorRows != 0
+	if flags&cursorFront != 0 {
+		if b, err = c.decodeFront(b); err != nil {
+			return c, err
+		}
+	}
 	c.sizes, err = decodeSizes(b)
 	return c, err
+}
+
+func (c *cursor) decodeFront(b []byte) ([]byte, error) {
+	c.front = new(front)
+	if copy(c.front.opened[:], b) != len(c.front.opened) {
+		return nil, errToken
+	}
+	b = b[len(c.front.opened):]
+	n, read := binary.Uvarint(b)
+	if read <= 0 || n > maxWaiting {
+		return nil, errToken
+	}
+	b = b[read:]
+	for range n {
+		log, read := binary.Uvarint(b)
+		if read <= 0 || log >= maxLogs {
+			return nil, errToken
+		}
+		b = b[read:]
+		index, read := binary.Uvarint(b)
+		if read <= 0 || int64(index) < 0 {
+			return nil, errToken
+		}
+		b = b[read:]
+		c.front.waiting = append(c.front.waiting, place{int16(log), int64(index)})
+	}
+	return b, nil
 }
 
 // sizes holds the number of entries of each log, by log: a state of the whole store, since logs only grow.

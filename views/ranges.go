@@ -26,7 +26,7 @@ func (s *Server) readRanges(ctx context.Context, ranges []entryRange) ([][]segme
 	out := make([][]segment.Entry, len(ranges))
 	var open []int // indexes of ranges that are not in memory
 	for i, r := range ranges {
-		if b, ok := s.bundles.bundles.get(r.key()); ok {
+		if b, ok := s.bundles.get(r.key()); ok {
 			out[i] = within(b, r)
 		} else {
 			open = append(open, i)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -33,19 +34,54 @@ func (b *bundle) bytes() int64 {
 	return n
 }
 
-// bundleCache keeps complete bundles, which never change, and filters of bundles.
+// bundleCache keeps complete bundles, which never change, and filters of bundles. Most of the memory is for the newest bundles of every log,
+// which a long search through old ones does not drive out.
 type bundleCache struct {
-	bundles *lru[bundleKey, *bundle]
+	newest  *lru[bundleKey, *bundle]
+	others  *lru[bundleKey, *bundle]
 	filters *lru[bundleKey, segment.Filter]
 	metrics *metrics
+
+	mu    sync.Mutex
+	heads map[int16]int64 // greatest bundle seen of each log
+	mean  int64           // about the bytes of a bundle
 }
 
 func newBundleCache(budget int64, m *metrics) *bundleCache {
 	return &bundleCache{
-		bundles: newLRU[bundleKey, *bundle](budget - budget/8),
-		filters: newLRU[bundleKey, segment.Filter](budget / 8),
+		newest:  newLRU[bundleKey, *bundle](budget * 5 / 8),
+		others:  newLRU[bundleKey, *bundle](budget * 2 / 8),
+		filters: newLRU[bundleKey, segment.Filter](budget * 1 / 8),
 		metrics: m,
+		heads:   make(map[int16]int64),
 	}
+}
+
+func (c *bundleCache) get(key bundleKey) (*bundle, bool) {
+	if b, ok := c.newest.get(key); ok {
+		return b, true
+	}
+	return c.others.get(key)
+}
+
+// put keeps a bundle. One of the newest has a place as long as every log has its share of them.
+func (c *bundleCache) put(key bundleKey, b *bundle) {
+	bytes := b.bytes()
+	c.mu.Lock()
+	c.heads[key.log] = max(c.heads[key.log], key.bundle)
+	if c.mean == 0 {
+		c.mean = bytes
+	}
+	c.mean += (bytes - c.mean) / 64
+	share := c.newest.budget / max(c.mean+entryOverhead, 1) / int64(len(c.heads))
+	newest := c.heads[key.log]-key.bundle < max(share, 1)
+	c.mu.Unlock()
+	if newest {
+		c.newest.put(key, b, bytes)
+	} else {
+		c.others.put(key, b, bytes)
+	}
+	c.metrics.bundleBytes.Set(float64(c.newest.size() + c.others.size() + c.filters.size()))
 }
 
 // Statements on bundles. Those of `segments` are sent once for each day.
@@ -71,7 +107,7 @@ func (s *Server) readBundles(ctx context.Context, want []address, keep bool) (fo
 	found = make(map[bundleKey]*bundle, len(want))
 	missing := want[:0:0]
 	for _, a := range want {
-		if b, ok := s.bundles.bundles.get(a.bundleKey); ok {
+		if b, ok := s.bundles.get(a.bundleKey); ok {
 			found[a.bundleKey] = b
 		} else {
 			missing = append(missing, a)
@@ -138,8 +174,7 @@ func (s *Server) takeSegments(rows pgx.Rows, found map[bundleKey]*bundle, keep b
 		b := &bundle{entries: entries}
 		found[key] = b
 		if keep {
-			s.bundles.bundles.put(key, b, b.bytes())
-			s.metrics.bundleBytes.Set(float64(s.bundles.bundles.size() + s.bundles.filters.size()))
+			s.bundles.put(key, b)
 		}
 		s.metrics.segmentsRead.Inc()
 		return nil

@@ -59,12 +59,13 @@ type Server struct {
 	log       zerolog.Logger
 	metrics   *metrics
 
-	tokens   tokens
-	records  recordCache
-	limits   *limits // nil: none
-	bundles  *bundleCache
-	leaves   leaves
-	follower *follower
+	tokens    tokens
+	records   recordCache
+	limits    *limits // nil: none
+	bundles   *bundleCache
+	leaves    leaves
+	directory *directory
+	follower  *follower
 }
 
 // NewServer checks the configuration and puts the parts together. It connects to nothing: while PostgreSQL or Kafka are away, calls
@@ -90,6 +91,7 @@ func NewServer(cfg Config, deps Deps) (*Server, error) {
 		bundles: newBundleCache(cfg.BundleCacheBytes, m),
 	}
 	var shared *guardedRedis
+	s.directory = &directory{db: deps.Pool, bound: int(cfg.BundleCacheBytes / 8 / bundleInfoBytes)}
 	if deps.Redis != nil {
 		shared = newGuardedRedis(deps.Redis, cfg.RedisTime, m, deps.Log)
 		s.records = newRedisCache(shared, derive(key, "records"), cfg.RedisKeep, m, deps.Log)

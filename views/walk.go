@@ -94,6 +94,24 @@ const maxOpen = 64
 const maxStep = 20_000
 
 func (w *walker) run(ctx context.Context) (*cursor, error) {
+	list, ok, err := w.bundlesOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		w.server.metrics.walks.WithLabelValues("bundles").Inc()
+		next, ok, err := w.byBundles(ctx, list)
+		if err != nil || ok {
+			return next, err
+		}
+		w.at = *next
+	}
+	w.server.metrics.walks.WithLabelValues("rows").Inc()
+	return w.byRows(ctx)
+}
+
+// byRows walks by rows of `events`.
+func (w *walker) byRows(ctx context.Context) (*cursor, error) {
 	terms := w.query.filter.narrowing.terms.beyondSQL()
 	rows, err := w.candidates(ctx)
 	if err != nil || rows == nil {
@@ -129,7 +147,7 @@ func (w *walker) run(ctx context.Context) (*cursor, error) {
 }
 
 func (w *walker) cursor(at event.ID) *cursor {
-	return &cursor{now: w.at.now, sizes: w.at.sizes, at: at, begun: true}
+	return &cursor{now: w.at.now, sizes: w.at.sizes, begun: true, at: at, rows: true}
 }
 
 // candidates prepares the reading of `events`; nil when the filter names only sources or actions that are not stored.
@@ -138,17 +156,7 @@ func (w *walker) candidates(ctx context.Context) (*candidates, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.StatementTime)
 	defer cancel()
 	rows := &candidates{db: s.db, sizes: w.at.sizes, oldestFirst: w.query.oldestFirst, window: firstWindow}
-	low, high := n.bounds()
-	rows.low, rows.high = low, greatestID
-	if high != nil {
-		rows.high = *high
-	}
-	switch at := w.at.at; {
-	case w.at.begun && w.query.oldestFirst && at.Compare(rows.low) > 0:
-		rows.low = at
-	case w.at.begun && !w.query.oldestFirst && at.Compare(rows.high) < 0:
-		rows.high = at
-	}
+	rows.low, rows.high = w.bounds()
 	if n.outcomes != everyOutcome {
 		for o := range int16(5) {
 			if n.outcomes&(1<<o) != 0 {
@@ -194,7 +202,14 @@ func (w *walker) take(ctx context.Context, list []location, t terms) (*event.ID,
 		accepted := 0
 		hits := make(map[bundleKey]bool, len(want)) // a segment counts once for each group
 		for _, l := range group {
-			payload, err := recordAt(l, bundles[l.address().bundleKey])
+			b := bundles[l.address().bundleKey]
+			if b == nil {
+				if err := w.gone(ctx, l.address()); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			payload, err := recordAt(l, b)
 			if err != nil {
 				return nil, err
 			}
@@ -283,6 +298,15 @@ func (w *walker) read(ctx context.Context, want []address) (map[bundleKey]*bundl
 	}
 	w.query.explain.read += int64(len(want))
 	return bundles, nil
+}
+
+// gone is Server.gone; the explanation says it.
+func (w *walker) gone(ctx context.Context, a address) error {
+	err := w.server.gone(ctx, a)
+	if err == nil {
+		w.query.explain.step("left out: days that retention has removed")
+	}
+	return err
 }
 
 // possible drops the candidates whose bundle cannot hold what the terms ask for.
