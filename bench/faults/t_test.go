@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/maxviazov/audittrail/bench/judge"
 )
@@ -65,11 +66,14 @@ func TestReport(t *testing.T) {
 	good := run(t, func(t *T) { t.judged(&judge.Verdict{Acked: 10, Stored: 11}); t.recovered("a kill", 0, 0) })
 	bad := run(t, func(t *T) { t.judged(&judge.Verdict{Acked: 5, Stored: 3, Lost: 2}); t.Error("the contract is broken") })
 	good.Scenario, bad.Scenario = "F01", "F02"
+	good.Recoveries = append(good.Recoveries, Recovery{After: "a long outage", Took: 20 * time.Second, Goal: 15 * time.Second})
+	good.Memory, bad.Memory = map[string]int64{"sink-0": 80 << 20, "sink-1": 90 << 20}, map[string]int64{"sink-0": 70 << 20}
 	var b strings.Builder
-	if err := WriteReport(&b, "Report", []*Result{good, bad}); err != nil {
+	if err := WriteReport(&b, Page{Command: "make faults", Environment: [][2]string{{"commit", "abc"}}}, []*Result{good, bad}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"2 scenarios, 1 failed, 0 skipped", "acknowledged 15, stored 14, lost 2", "## F02: FAILED", "the contract is broken", "after a kill"} {
+	for _, want := range []string{"2 scenarios, 1 passed, 1 failed, 0 skipped", "| 15 | 14 | 2 | 0 | 0 | 0 |", "| commit | abc |", "`make faults`", "| sink | 90 | F01 |",
+		"| a long outage | 20s | 15s | **over** |", "## F02: FAILED", "the contract is broken", "| a kill |"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the report does not say %q:\n%s", want, b.String())
 		}

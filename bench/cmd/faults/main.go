@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -109,8 +108,8 @@ func run(ctx context.Context, args []string) error {
 		}
 	}
 	if o.report != "" {
-		heading := fmt.Sprintf("Fault report, %s, commit %s", time.Now().UTC().Format("2006-01-02 15:04 UTC"), commit())
-		if err := writeReport(o.report, heading, results); err != nil {
+		page := faults.Page{Made: time.Now(), Environment: faults.Environment(o.runner.Settings), Command: strings.TrimSpace("go run ./bench/cmd/faults " + strings.Join(args, " "))}
+		if err := writeReport(o.report, page, results); err != nil {
 			return err
 		}
 	}
@@ -125,12 +124,12 @@ func run(ctx context.Context, args []string) error {
 	return nil
 }
 
-func writeReport(path, heading string, results []*faults.Result) error {
+func writeReport(path string, page faults.Page, results []*faults.Result) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(faults.WriteReport(f, heading, results), f.Close())
+	return errors.Join(faults.WriteReport(f, page, results), f.Close())
 }
 
 func list() {
@@ -142,19 +141,6 @@ func list() {
 	for _, m := range faults.Mutations() {
 		fmt.Printf("%-24s without: %s; must turn %s red (%s)\n", m.Name, m.Rule, m.Scenario, m.Broker)
 	}
-}
-
-// commit is the revision the program was built from, if the build knows.
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value[:min(12, len(s.Value))]
-			}
-		}
-	}
-	return "unknown"
 }
 
 // runMutations runs each mutation's scenario without the rule, which must fail, and prints the table.
