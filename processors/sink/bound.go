@@ -14,10 +14,12 @@ import (
 // logs are claimed again, with it.
 var errBound = errors.New("retention has set a new bound")
 
-// readBounds reads what retention has removed from each log: events with smaller ids are dead letters EXPIRED. Bounds of a log only rise.
+// readBounds reads what retention has removed from each log: events with smaller ids are dead letters EXPIRED. Bounds of a log only rise. A log that is
+// new has the highest of the others: there are no leaves for events before it.
 func readBounds(ctx context.Context, db querier, logs []int16) (map[int16]event.ID, error) {
-	rows, err := db.Query(ctx, `SELECT l, b.removed_before FROM unnest($1::int2[]) AS l CROSS JOIN LATERAL (SELECT removed_before
-		FROM audittrail.retention_bounds WHERE log_id = l ORDER BY log_index DESC, removed_before DESC LIMIT 1) b`, logs)
+	rows, err := db.Query(ctx, `SELECT l, b FROM unnest($1::int2[]) AS l CROSS JOIN LATERAL (SELECT coalesce((SELECT removed_before FROM audittrail.retention_bounds
+		WHERE log_id = l ORDER BY log_index DESC, removed_before DESC LIMIT 1), (SELECT max(removed_before::text)::uuid FROM audittrail.retention_bounds)) AS b) b
+		WHERE b IS NOT NULL`, logs)
 	if err != nil {
 		return nil, fmt.Errorf("read bounds of retention: %w", err)
 	}
