@@ -11,7 +11,7 @@ import (
 	"github.com/maxviazov/audittrail/internal/config"
 )
 
-var roles = []config.Role{config.All, config.Emitter, config.Enricher, config.Sink, config.Gateway, config.Topics, config.Migrate}
+var roles = []config.Role{config.All, config.Emitter, config.Enricher, config.Sink, config.Gateway, config.Topics, config.Migrate, config.Retention}
 
 func newConfig() *cobra.Command {
 	show := &cobra.Command{Use: "print", Short: "Print the effective value of every key and where it came from; secrets are left out", Args: noArgs,

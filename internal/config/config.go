@@ -19,6 +19,8 @@ const (
 	Gateway  Role = "gateway"
 	Topics   Role = "topics"
 	Migrate  Role = "migrate"
+	// Retention is `retention apply`; it works with the user of migrations.
+	Retention Role = "retention"
 )
 
 // Config holds the value of every key. The table in keys.go documents each.
@@ -59,6 +61,9 @@ type Config struct {
 			CertFile string
 			KeyFile  string
 		}
+	}
+	Retention struct {
+		Days int
 	}
 	Redis struct {
 		Addr         string

@@ -30,7 +30,7 @@ func load(t *testing.T, role Role, file string, env []string, args ...string) (*
 
 func TestDefaultsOfEveryRoleAreWithinTheirBounds(t *testing.T) {
 	env := []string{"AUDITTRAIL_KAFKA_BROKERS=localhost:9092", "AUDITTRAIL_POSTGRES_DSN=postgres://localhost/audittrail"}
-	for _, role := range []Role{None, All, Emitter, Enricher, Sink, Gateway, Topics, Migrate} {
+	for _, role := range []Role{None, All, Emitter, Enricher, Sink, Gateway, Topics, Migrate, Retention} {
 		if _, err := load(t, role, "", env); err != nil {
 			t.Errorf("%s: %v", role, err)
 		}

@@ -19,10 +19,10 @@ type key struct {
 }
 
 var (
-	everyRole    = []Role{All, Emitter, Enricher, Sink, Gateway, Topics, Migrate}
+	everyRole    = []Role{All, Emitter, Enricher, Sink, Gateway, Topics, Migrate, Retention}
 	kafkaRole    = []Role{All, Emitter, Enricher, Sink, Gateway, Topics}
 	servers      = []Role{All, Emitter, Enricher, Sink, Gateway}
-	postgresRole = []Role{All, Sink, Gateway, Migrate, Topics}
+	postgresRole = []Role{All, Sink, Gateway, Migrate, Topics, Retention}
 )
 
 // keys is the reference of the configuration, in the order in which it is printed.
@@ -86,8 +86,10 @@ var keys = []key{
 
 	{"postgres.dsn", "", "PostgreSQL, as a URL or key=value list, with a user that is a member of audittrail_writer (sink) or audittrail_reader (gateway). `all` without it runs PostgreSQL itself.", postgresRole,
 		func(c *Config) pflag.Value { return textValue{&c.Postgres.DSN} }, redactDSN},
-	{"postgres.migrate_dsn", "", "PostgreSQL with a user that may create roles and tables; for `migrate`, and for `all` with a DSN of its own. Empty: postgres.dsn.", []Role{All, Migrate},
+	{"postgres.migrate_dsn", "", "PostgreSQL with a user that may create roles and tables; for `migrate` and `retention`, and for `all` with a DSN of its own. Empty: postgres.dsn.", []Role{All, Migrate, Retention},
 		func(c *Config) pflag.Value { return textValue{&c.Postgres.MigrateDSN} }, redactDSN},
+	{"retention.days", "0", "Days that records are kept at least, from the day they were stored, 1 to 36500; sources may say more (retention_days). 0: `retention apply` needs --retention-days.", []Role{Retention},
+		func(c *Config) pflag.Value { return intValue{&c.Retention.Days, 0, 36500} }, nil},
 	{"postgres.tls.ca_file", "", "PEM file with the CAs that the server's certificate must be of: the DSN's sslrootcert, unless it has one.", postgresRole,
 		func(c *Config) pflag.Value { return textValue{&c.Postgres.TLS.CAFile} }, nil},
 	{"postgres.tls.cert_file", "", "PEM file with the certificate shown to the server: the DSN's sslcert, unless it has one.", postgresRole,

@@ -32,8 +32,8 @@ func (c *Config) validate(role Role) []error {
 	if (role == Sink || role == Gateway) && c.Postgres.DSN == "" {
 		add("postgres.dsn: %s needs it", role)
 	}
-	if role == Migrate && c.Postgres.DSN == "" && c.Postgres.MigrateDSN == "" {
-		add("postgres.migrate_dsn: migrate needs it, or postgres.dsn")
+	if (role == Migrate || role == Retention) && c.Postgres.DSN == "" && c.Postgres.MigrateDSN == "" {
+		add("postgres.migrate_dsn: %s needs it, or postgres.dsn", role)
 	}
 	for name, dsn := range map[string]string{"postgres.dsn": c.Postgres.DSN, "postgres.migrate_dsn": c.Postgres.MigrateDSN} {
 		if dsn == "" {

@@ -17,6 +17,7 @@ import (
 // plan_cache_mode=force_custom_plan: a generic plan opens every leaf.
 type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
 // Result says what was counted.
@@ -100,22 +101,7 @@ func (r *Result) readRollups(ctx context.Context, db Querier, f func(Cell)) erro
 	}
 	r.Leaves = len(days)
 	for ; len(days) > 0; days = days[min(window, len(days)):] {
-		part := days[:min(window, len(days))]
-		rows, err := db.Query(ctx, `SELECT occurred_day, counts FROM audittrail.rollups
-			WHERE day >= $1 AND day <= $2 AND occurred_day >= $3 AND occurred_day <= $4`, part[0], part[len(part)-1], low, high)
-		if err != nil {
-			return fmt.Errorf("read rollups: %w", err)
-		}
-		var day int16
-		var counts pgtype.DriverBytes
-		if _, err := pgx.ForEachRow(rows, []any{&day, &counts}, func() error {
-			r.Rows++
-			return Each(day, counts, func(c Cell) {
-				if c.Minute >= first && c.Minute <= last {
-					f(c)
-				}
-			})
-		}); err != nil {
+		if err := r.readWindow(ctx, db, days[:min(window, len(days))], [2]int16{low, high}, [2]int32{first, last}, f); err != nil {
 			return fmt.Errorf("read rollups: %w", err)
 		}
 	}
@@ -125,6 +111,32 @@ func (r *Result) readRollups(ctx context.Context, db Querier, f func(Cell)) erro
 	}
 	r.Exact = len(late) == 0
 	return nil
+}
+
+// readWindow reads what leaves of some days say about events that occurred on other days. It does so in a savepoint that is rolled back: the locks of a
+// window go with it, and only those of 32 leaves are held at a time.
+func (r *Result) readWindow(ctx context.Context, db Querier, part []int16, occurred [2]int16, minutes [2]int32, f func(Cell)) error {
+	tx, err := db.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	rows, err := tx.Query(ctx, `SELECT occurred_day, counts FROM audittrail.rollups
+		WHERE day >= $1 AND day <= $2 AND occurred_day >= $3 AND occurred_day <= $4`, part[0], part[len(part)-1], occurred[0], occurred[1])
+	if err != nil {
+		return err
+	}
+	var day int16
+	var counts pgtype.DriverBytes
+	_, err = pgx.ForEachRow(rows, []any{&day, &counts}, func() error {
+		r.Rows++
+		return Each(day, counts, func(c Cell) {
+			if c.Minute >= minutes[0] && c.Minute <= minutes[1] {
+				f(c)
+			}
+		})
+	})
+	return err
 }
 
 func collect[T any](ctx context.Context, db Querier, sql string, args ...any) ([]T, error) {
