@@ -82,7 +82,8 @@ func overload(t *T) {
 	if report := f.mustSend(1000, load.Config{Batch: batch, Workers: 4, Rate: 500}); report.Retries > 0 || report.Slowest > 2*time.Second {
 		t.Errorf("after the overload: %d retries, slowest call %s", report.Retries, report.Slowest)
 	}
-	s.expectClean(f)
-	s.sameProcesses()
+	s.awaitStored(f.sent, time.Minute)
 	memory.look(t, "after", roomy)
+	s.expectClean(f) // which reads everything through the gateway, into its cache
+	s.sameProcesses()
 }
