@@ -61,7 +61,7 @@ func Scenarios() []Scenario {
 		killScenarios, killRoleScenarios, commitScenarios, betweenAcksScenarios, brokerScenarios, recoveryScenarios, ruleScenarios, scaleScenarios,
 		restoreScenarios, outageScenarios, refillScenarios, poisonScenarios, randomScenarios,
 		postgresKillScenarios, failoverScenarios, redisScenarios, linkScenarios, coordinatorScenarios, overloadScenarios, fullDiskScenarios,
-		replacedScenarios,
+		replacedScenarios, gapScenarios, offsetScenarios, transactionScenarios,
 	} {
 		all = append(all, group...)
 	}
