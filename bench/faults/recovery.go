@@ -129,7 +129,7 @@ type logLine struct {
 	CaughtUp  bool `json:"caught_up"`
 }
 
-// logged is a process whose log is read from where it was started.
+// logged is a process whose log is read from some moment on.
 type logged struct {
 	t       *T
 	process *stage.Process
@@ -139,15 +139,21 @@ type logged struct {
 
 func startLogged(t *T, p *stage.Process) *logged {
 	t.Helper()
-	info, err := os.Stat(p.Log())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &logged{t: t, process: p, from: info.Size(), began: time.Now()}
+	l := logFrom(t, p)
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// logFrom is what a process says from now on.
+func logFrom(t *T, p *stage.Process) *logged {
+	t.Helper()
+	info, err := os.Stat(p.Log())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &logged{t: t, process: p, from: info.Size(), began: time.Now()}
 }
 
 func (l *logged) lines(message string) []logLine {

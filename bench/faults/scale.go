@@ -24,11 +24,11 @@ const (
 )
 
 var scaleScenarios = []Scenario{
-	{ID: "F13-scale", Title: "enrichers and sinks scaled from 1 to 3 and back under load, one killed on the way: nothing lost, no partition stands still for long",
+	{ID: "F13-scale", Title: "enrichers and sinks scaled from 1 to 4 and back under load, one killed on the way: nothing lost, no partition stands still for long",
 		Quick: true, Alone: true, Run: scaleUnderLoad},
 }
 
-// scaleUnderLoad scales enrichers and sinks from one to three and back while traffic comes into every partition, and says for how
+// scaleUnderLoad scales enrichers and sinks from one to four and back while traffic comes into every partition, and says for how
 // long a partition stood still. It holds R2, R3, R10 and R11 as far as a change of owners can break them: nothing is lost and nothing
 // is stored twice, also when a member is killed in the middle.
 func scaleUnderLoad(t *T) {
@@ -78,10 +78,10 @@ func (c *scaling) stable(group string, members int) {
 	})
 }
 
-// scale goes from one member to three and back: two join, one is killed, one leaves in good order. The one that stays is not the
+// scale goes from one member to four and back: three join, one is killed, two leave in good order. The one that stays is not the
 // one that was there first.
 func (c *scaling) scale(role, group string, members *[]*stage.Process, member func(int, string) *stage.Process) {
-	addrs, err := stage.FreeAddrs(2)
+	addrs, err := stage.FreeAddrs(3)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -95,18 +95,20 @@ func (c *scaling) scale(role, group string, members *[]*stage.Process, member fu
 			c.stable(group, i+2)
 		})
 	}
-	c.step(role+" is killed with -9, 3 → 2", boundKilled, func() {
+	c.step(role+" is killed with -9, 4 → 3", boundKilled, func() {
 		(*members)[0].Kill9()
-		c.stable(group, 2)
+		c.stable(group, 3)
 	})
-	c.step(role+" leaves, 2 → 1", boundJoin, func() {
-		ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
-		defer cancel()
-		if err := (*members)[1].Stop(ctx); err != nil {
-			c.t.Error(err)
-		}
-		c.stable(group, 1)
-	})
+	for i := 1; i < 3; i++ {
+		c.step(fmt.Sprintf("%s leaves, %d → %d", role, 4-i, 3-i), boundJoin, func() {
+			ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+			defer cancel()
+			if err := (*members)[i].Stop(ctx); err != nil {
+				c.t.Error(err)
+			}
+			c.stable(group, 3-i)
+		})
+	}
 }
 
 // step does something and waits until every partition has gone on for a while; then it says what the longest stall was.

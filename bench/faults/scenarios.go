@@ -59,6 +59,7 @@ func Scenarios() []Scenario {
 	var all []Scenario
 	for _, group := range [][]Scenario{
 		killScenarios, killRoleScenarios, commitScenarios, betweenAcksScenarios, brokerScenarios, recoveryScenarios, ruleScenarios, scaleScenarios,
+		churnScenarios, zombieScenarios, rollingScenarios, versionScenarios,
 		restoreScenarios, outageScenarios, refillScenarios, poisonScenarios, randomScenarios,
 		postgresKillScenarios, failoverScenarios, redisScenarios, linkScenarios, coordinatorScenarios, overloadScenarios, fullDiskScenarios,
 		replacedScenarios, gapScenarios, offsetScenarios, transactionScenarios,

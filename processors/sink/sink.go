@@ -135,7 +135,9 @@ func (s *Sink) positions(ctx context.Context, session *group.Session) error {
 }
 
 func (s *Sink) takeOver(ctx context.Context, session *group.Session, logs []int32) error {
-	if err := schema.Check(ctx, s.store.db); err != nil {
+	if err := schema.Check(ctx, s.store.db); errors.Is(err, schema.ErrNewer) {
+		return group.Refusal{Err: err} // in a rolling upgrade: those that are upgraded already take the logs, which would wait here
+	} else if err != nil {
 		return err
 	}
 	now, err := s.topics(ctx)

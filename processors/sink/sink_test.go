@@ -8,10 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
 	"github.com/maxviazov/audittrail/internal/group"
+	"github.com/maxviazov/audittrail/processors/sink/schema"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 	"github.com/maxviazov/audittrail/proto/event"
 	"github.com/maxviazov/audittrail/proto/segment"
@@ -311,6 +313,33 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// TestNewerSchema: a database that a newer program has migrated stops an older sink at its next session, so that the logs go to those that
+// are upgraded already.
+func TestNewerSchema(t *testing.T) {
+	t.Parallel()
+	super := embeddedtest.Postgres(t)
+	k, dsn := startKafka(t), writerDSN(t, super)
+	s := observer(t, dsn)
+	r := startSink(t, k, dsn)
+	k.outputs(0, "0.0-1.0: A")
+	awaitNext(t, s, 0, slot{1, 0})
+	conn, err := pgx.Connect(t.Context(), super)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	for _, sql := range []string{"INSERT INTO audittrail.schema_version (version_id, is_applied) VALUES (999, true)",
+		"UPDATE audittrail.heads SET owner = gen_random_uuid()"} { // ends the session
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var refusal group.Refusal
+	if err := r.ended(); !errors.As(err, &refusal) || !errors.Is(err, schema.ErrNewer) {
+		t.Errorf("%v", err)
 	}
 }
 

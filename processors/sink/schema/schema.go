@@ -34,8 +34,12 @@ var roles string
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// ErrVersion says that database and program do not fit; wrapped by [Check].
-var ErrVersion = errors.New("schema version")
+var (
+	// ErrVersion says that database and program do not fit; wrapped by [Check].
+	ErrVersion = errors.New("schema version")
+	// ErrNewer says of a database that does not fit that a newer program migrated it: waiting mends nothing.
+	ErrNewer = errors.New("a newer program is needed")
+)
 
 // Migrate brings the database that dsn names to the newest version: makes the roles, then applies what is missing. The user of
 // dsn must be a superuser or have CREATEROLE, and CREATE on the database.
@@ -103,7 +107,7 @@ type Querier interface {
 }
 
 // Check says whether the database has the version this program was built for. An older database wants `audittrail migrate`, a newer
-// one a newer program: both wrap ErrVersion. Any member of Writer or Reader may ask.
+// one a newer program (ErrNewer): both wrap ErrVersion. Any member of Writer or Reader may ask.
 func Check(ctx context.Context, db Querier) error {
 	want, err := Version()
 	if err != nil {
@@ -121,7 +125,7 @@ func Check(ctx context.Context, db Querier) error {
 	case have < want:
 		return fmt.Errorf("%w: the database has %d, this program needs %d: run `audittrail migrate`", ErrVersion, have, want)
 	case have > want:
-		return fmt.Errorf("%w: the database has %d, this program knows %d: a newer program is needed", ErrVersion, have, want)
+		return fmt.Errorf("%w: the database has %d, this program knows %d: %w", ErrVersion, have, want, ErrNewer)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package schema_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -63,7 +62,7 @@ func TestMigrateConcurrentlyAndCheck(t *testing.T) {
 		}
 	}
 	exec(t, super, "INSERT INTO audittrail.schema_version (version_id, is_applied) VALUES (999, true)")
-	if err := schema.Check(t.Context(), super); !errors.Is(err, schema.ErrVersion) || !strings.Contains(err.Error(), "newer program") {
+	if err := schema.Check(t.Context(), super); !errors.Is(err, schema.ErrVersion) || !errors.Is(err, schema.ErrNewer) {
 		t.Fatalf("check of a newer database: %v", err)
 	}
 	var foreign int
