@@ -9,9 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/maxviazov/audittrail/processors/indexer"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 	"github.com/maxviazov/audittrail/proto/event"
 	"github.com/maxviazov/audittrail/views"
@@ -111,6 +113,22 @@ func TestListEqualsNaiveEvaluation(t *testing.T) {
 		}
 	}
 	mu.Unlock()
+	// Term runs are made and merged all the while, of everything that is complete.
+	index, err := indexer.New(indexer.Config{DSN: store.DSN, RunSegments: 3, Fan: 2, Interval: 50 * time.Millisecond, Duty: 1}, zerolog.Nop(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { index.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	eventually(t, "a term run is made", func() bool {
+		var n int
+		err := store.Pool.QueryRow(t.Context(), `SELECT count(*) FROM audittrail.term_runs`).Scan(&n)
+		return err == nil && n > 0
+	})
+	g.server.AskTermRuns()
 	filtersTried := 80
 	if os.Getenv("AUDITTRAIL_PROPERTY") == "long" {
 		filtersTried = 10_000

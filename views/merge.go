@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/maxviazov/audittrail/internal/termindex"
 	"github.com/maxviazov/audittrail/proto/event"
 	"github.com/maxviazov/audittrail/proto/segment"
 )
@@ -65,7 +66,7 @@ func (w *walker) bundlesOf(ctx context.Context) ([]candidate, bool, error) {
 		}
 	}
 	w.query.explain.considered += int64(len(list))
-	if list, err = w.holding(ctx, list); err != nil {
+	if list, err = w.holding(ctx, list, low, high); err != nil {
 		return nil, false, err
 	}
 	if w.at.front == nil {
@@ -82,17 +83,32 @@ func (w *walker) bundlesOf(ctx context.Context) ([]candidate, bool, error) {
 	return list, true, nil
 }
 
-// holding drops the bundles that cannot hold what the terms of the filter ask for.
-func (w *walker) holding(ctx context.Context, list []candidate) ([]candidate, error) {
+// manyBundles is from how many on term runs are asked: fewer filters are read, or in memory, as fast.
+const manyBundles = 512
+
+// holding drops the bundles that cannot hold what the terms of the filter ask for: term runs say so of most, of the newest their filters.
+func (w *walker) holding(ctx context.Context, list []candidate, low, high event.ID) ([]candidate, error) {
 	t := w.query.filter.narrowing.terms
 	if len(t) == 0 {
 		return list, nil
 	}
+	if len(list) > w.server.manyBundles {
+		found, err := w.server.runs.Lookup(ctx, w.server.db, t.clauses(), termindex.Range{From: low, To: high})
+		if err != nil {
+			return nil, err
+		}
+		w.query.explain.step("term runs")
+		holders := make(map[bundleKey]bool, len(found.Segments))
+		for _, s := range found.Segments {
+			holders[bundleKey{s.Log, s.Bundle}] = true
+		}
+		list = slices.DeleteFunc(list, func(b candidate) bool { return b.bundle < found.Covered[b.log] && !holders[b.bundleKey] })
+	}
+	w.query.explain.step("filters of segments")
 	want := make([]address, len(list))
 	for i, b := range list {
 		want[i] = b.address
 	}
-	w.query.explain.step("filters of segments")
 	const together = 2000 // filters of 2 KiB
 	for part := range slices.Chunk(want, together) {
 		excluded, err := w.server.excluded(ctx, part, t)

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/maxviazov/audittrail/internal/identity"
+	"github.com/maxviazov/audittrail/internal/termindex"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 )
 
@@ -65,7 +66,10 @@ type Server struct {
 	bundles   *bundleCache
 	leaves    leaves
 	directory *directory
-	follower  *follower
+	runs      termindex.Index
+	// manyBundles is the constant, but in tests.
+	manyBundles int
+	follower    *follower
 }
 
 // NewServer checks the configuration and puts the parts together. It connects to nothing: while PostgreSQL or Kafka are away, calls
@@ -91,6 +95,7 @@ func NewServer(cfg Config, deps Deps) (*Server, error) {
 		bundles: newBundleCache(cfg.BundleCacheBytes, m),
 	}
 	var shared *guardedRedis
+	s.manyBundles = manyBundles
 	s.directory = &directory{db: deps.Pool, bound: int(cfg.BundleCacheBytes / 8 / bundleInfoBytes)}
 	if deps.Redis != nil {
 		shared = newGuardedRedis(deps.Redis, cfg.RedisTime, m, deps.Log)

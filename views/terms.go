@@ -43,6 +43,17 @@ func (a terms) beyondSQL() terms {
 	})
 }
 
+// clauses are the hashes alone.
+func (a terms) clauses() [][]uint64 {
+	out := make([][]uint64, len(a))
+	for i, alternatives := range a {
+		for _, t := range alternatives {
+			out[i] = append(out[i], t.hash)
+		}
+	}
+	return out
+}
+
 // admits says whether a segment with this filter can hold an event that is accepted.
 func (a terms) admits(filter segment.Filter) bool {
 	for _, alternatives := range a {
