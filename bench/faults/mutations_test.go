@@ -25,18 +25,21 @@ func TestMutationsAreNotInTheProgram(t *testing.T) {
 		return program
 	}
 	plain, mutated := read(), read("mutations")
-	for _, text := range []string{"AUDITTRAIL_MUTATION"} {
-		if bytes.Contains(plain, []byte(text)) {
-			t.Errorf("the program knows %q", text)
+	// Names of up to 16 bytes may be compared piece by piece, and then stand nowhere as text.
+	checked := 0
+	for _, m := range Mutations() {
+		if len(m.Name) <= 16 {
+			continue
 		}
-		if !bytes.Contains(mutated, []byte(text)) {
-			t.Errorf("the program of the mutations does not know %q: this shows nothing", text)
+		checked++
+		if bytes.Contains(plain, []byte(m.Name)) {
+			t.Errorf("the program knows the mutation %s", m.Name)
+		}
+		if !bytes.Contains(mutated, []byte(m.Name)) {
+			t.Errorf("the program of the mutations does not know %s", m.Name)
 		}
 	}
-	for _, m := range Mutations() {
-		// Short strings may become part of the code, so that a name that is not found proves nothing in the plain program.
-		if len(m.Name) > 8 && !bytes.Contains(mutated, []byte(m.Name)) {
-			t.Errorf("no package knows the mutation %s", m.Name)
-		}
+	if checked == 0 {
+		t.Error("no name is long enough: this shows nothing")
 	}
 }

@@ -33,7 +33,7 @@ func TestRandomCrashes(t *testing.T) {
 }
 
 type sim struct {
-	t         *testing.T
+	t         testing.TB
 	r         *rand.Rand
 	log       []*message // nil: a hole
 	copies    map[event.ID]map[uint64]bool
@@ -67,7 +67,7 @@ type sent struct {
 	value  []byte
 }
 
-func newSim(t *testing.T, r *rand.Rand) *sim {
+func newSim(t testing.TB, r *rand.Rand) *sim {
 	s := &sim{t: t, r: r, copies: map[event.ID]map[uint64]bool{}, perKey: map[string]int64{}}
 	s.metrics, _ = newMetrics(nil)
 	base := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)

@@ -3,6 +3,8 @@
 package enricher
 
 import (
+	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -17,3 +19,47 @@ func TestUnsureNamedIsNoticed(t *testing.T) {
 		t.Errorf("nothing was lost:\n%s", out)
 	}
 }
+
+// TestRandomCrashesNotice runs the same as TestRandomCrashes without one rule of the program after the other: something must go wrong in one of the
+// runs, or they show nothing.
+func TestRandomCrashesNotice(t *testing.T) {
+	for name, rule := range map[string]*bool{
+		"only an earlier slot makes a duplicate (R6)":       &seenBefore,
+		"the window knows the slot of each first copy (R6)": &entryWithoutSlot,
+		"outputs cover the holes before them (R4)":          &outputOverHole,
+	} {
+		*rule = true
+		noticed := false
+		for seed := uint64(0); seed < 120 && !noticed; seed++ {
+			noticed = failsWith(t, seed)
+		}
+		*rule = false
+		if !noticed {
+			t.Errorf("without the rule that %s nothing goes wrong", name)
+		}
+	}
+}
+
+// failsWith says whether a random run fails.
+func failsWith(t *testing.T, seed uint64) bool {
+	f := &failing{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		newSim(f, rand.New(rand.NewPCG(seed, 77))).run()
+	}()
+	<-done
+	return f.failed
+}
+
+// failing notes that a test fails, and lets the one around it go on.
+type failing struct {
+	testing.TB
+	failed bool
+}
+
+func (f *failing) Helper()               {}
+func (f *failing) Errorf(string, ...any) { f.failed = true }
+func (f *failing) Failed() bool          { return f.failed }
+func (f *failing) Fatal(...any)          { f.failed = true; runtime.Goexit() }
+func (f *failing) Fatalf(string, ...any) { f.failed = true; runtime.Goexit() }
