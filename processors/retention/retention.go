@@ -106,7 +106,9 @@ func (r *runner) run(ctx context.Context) error {
 	if !ours {
 		return ErrBusy
 	}
-	defer r.conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", int64(lockID)) // or the next run waits until the server has closed the connection
+	defer func() { // or the next run would have to wait until the server has closed the connection
+		_, _ = r.conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", int64(lockID))
+	}()
 	if !r.cfg.DryRun {
 		if err := r.finish(ctx); err != nil {
 			return err
