@@ -41,6 +41,11 @@ type Config struct {
 	// MaxTails is how many streams may follow at once, 1 to 100,000; more are refused. Default 256.
 	MaxTails int
 
+	// MaxExports is how many exports may run at once, 1 to 1,000; more are refused. Each takes up to about 20 MiB. Default 16.
+	MaxExports int
+	// ExportStall is how long the reader of an export may take nothing, 1 s to 1 h; then its stream ends. Default 1 min.
+	ExportStall time.Duration
+
 	// SourceWait is how long SetSource waits for its own write to come back through the view, 100 ms to 1 min. Default 5 s.
 	SourceWait time.Duration
 	// KafkaTime is how long one call waits for Kafka, 100 ms to 1 min. Default 5 s.
@@ -59,6 +64,8 @@ func (c Config) WithDefaults() Config {
 	fill(&c.RateBurst, min(2*c.RateLimit, 1_000_000))
 	fill(&c.TailPoll, 200*time.Millisecond)
 	fill(&c.MaxTails, 256)
+	fill(&c.MaxExports, 16)
+	fill(&c.ExportStall, time.Minute)
 	fill(&c.SourceWait, 5*time.Second)
 	fill(&c.KafkaTime, 5*time.Second)
 	return c
@@ -99,6 +106,8 @@ func (c Config) Validate() error {
 	number("rate_burst", int64(c.RateBurst), int64(min(c.RateLimit, 1)), 1_000_000)
 	duration("tail_poll", c.TailPoll, 10*time.Millisecond, time.Second)
 	number("max_tails", int64(c.MaxTails), 1, 100_000)
+	number("max_exports", int64(c.MaxExports), 1, 1_000)
+	duration("export_stall", c.ExportStall, time.Second, time.Hour)
 	duration("source_wait", c.SourceWait, 100*time.Millisecond, time.Minute)
 	duration("kafka_time", c.KafkaTime, 100*time.Millisecond, time.Minute)
 	if c.StatementTime <= c.PageTime {

@@ -11,6 +11,8 @@ type explanation struct {
 	steps []string
 	// leaves of `events` that statements opened, and rows of them that they looked at.
 	leaves, rows int64
+	// rollups are rows of `rollups` that were added up.
+	rollups int64
 	// considered segments could have held something by time; read are those of them that terms did not rule out, hits those of them with
 	// a record that was accepted, cached those of them found decoded in memory.
 	considered, read, hits, cached int64

@@ -26,8 +26,12 @@ const unreachable = "postgres://audittrail@127.0.0.1:1/none"
 
 // limited is a gateway that grants slowly: what a test spends does not come back while it runs.
 func limited(t *testing.T, client *redis.Client, principal string) *gateway {
+	return limitedWithin(t, client, principal, time.Second)
+}
+
+func limitedWithin(t *testing.T, client *redis.Client, principal string, wait time.Duration) *gateway {
 	return newGateway(t, unreachable, options{redis: client, principal: principal,
-		cfg: views.Config{Key: sharedKey, RateLimit: 1, RateBurst: 60, RedisTime: 200 * time.Millisecond}})
+		cfg: views.Config{Key: sharedKey, RateLimit: 1, RateBurst: 60, RedisTime: wait}})
 }
 
 // spend calls until it is refused, n times at most, and returns how many calls were granted.
@@ -103,7 +107,7 @@ func TestWithoutRedisEachGatewayLimitsOnItsOwn(t *testing.T) {
 				t.Fatalf("%d of 60 calls granted", got)
 			}
 			through := harm(t, server, client)
-			g := limited(t, through, "alice")
+			g := limitedWithin(t, through, "alice", 200*time.Millisecond)
 			started := time.Now()
 			if got := spend(t, g, 200); got < 60 || got > 75 {
 				t.Errorf("%d granted by the gateway's own bucket of 60", got)

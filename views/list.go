@@ -23,13 +23,17 @@ func (s *Server) ListEvents(ctx context.Context, req *audittrailv1.ListEventsReq
 		return nil, s.fail(ctx, "list events", err)
 	}
 	page := page{size: size}
-	next, err := s.walk(ctx, query{filter: filter, want: size}, at, page.add)
+	var how explanation
+	next, err := s.walk(ctx, query{filter: filter, want: size, explain: &how}, at, page.add)
 	if err != nil {
 		return nil, s.fail(ctx, "list events", err)
 	}
 	resp := &audittrailv1.ListEventsResponse{Events: page.events}
 	if next != nil {
 		resp.NextPageToken = s.tokens.seal(walkList, next.encode(), bound...)
+	}
+	if req.GetExplain() {
+		resp.Explanation = how.message()
 	}
 	return resp, nil
 }

@@ -20,6 +20,9 @@ const (
 	walkSources
 	walkDeadLetters
 	walkGaps
+	walkCount
+	walkAggregate
+	walkExport
 )
 
 // errToken says that a token is not one of ours, or belongs to another request.

@@ -62,7 +62,8 @@ type Server struct {
 
 	tokens    tokens
 	records   recordCache
-	limits    *limits // nil: none
+	limits    *limits       // nil: none
+	exports   chan struct{} // holds a value for each export that runs
 	bundles   *bundleCache
 	leaves    leaves
 	directory *directory
@@ -103,6 +104,7 @@ func NewServer(cfg Config, deps Deps) (*Server, error) {
 	} else {
 		s.records = newMemoryCache(cfg.RecordCacheBytes, m)
 	}
+	s.exports = make(chan struct{}, cfg.MaxExports)
 	s.limits = newLimits(cfg, shared, derive(key, "limits"), m)
 	s.follower = newFollower(cfg.TailPoll, s.readSizes, deps.Log)
 	return s, nil

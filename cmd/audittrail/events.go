@@ -16,7 +16,8 @@ import (
 )
 
 func newEvents() *cobra.Command {
-	c := family("events", "Find and follow stored events", newEventsGet(), newEventsList(), newEventsTail())
+	c := family("events", "Find and follow stored events", newEventsGet(), newEventsList(), newEventsTail(), newEventsCount(),
+		newEventsAggregate(), newEventsContext(), newEventsExport())
 	addAddr(c)
 	return c
 }
@@ -107,6 +108,7 @@ func newEventsGet() *cobra.Command {
 func newEventsList() *cobra.Command {
 	var filter string
 	var limit int
+	var explain bool
 	cmd := &cobra.Command{Use: "list", Short: "List events, newest first", Args: noArgs,
 		Long: `Lists events, newest first. The filter is AIP-160, for example:
   source:"acme/*" AND outcome=denied
@@ -123,8 +125,9 @@ The table shows an actor's name where there is one (actor.name), else its id (ac
 			if err != nil {
 				return err
 			}
+			var how explained
 			err = pages(limit, 1000, func(size int32, token string) (int, string, error) {
-				resp, err := client.ListEvents(cmd.Context(), &audittrailv1.ListEventsRequest{Filter: filter, PageSize: size, PageToken: token})
+				resp, err := client.ListEvents(cmd.Context(), &audittrailv1.ListEventsRequest{Filter: filter, PageSize: size, PageToken: token, Explain: explain})
 				if err != nil {
 					return 0, "", fmt.Errorf("list events: %w", err)
 				}
@@ -133,10 +136,14 @@ The table shows an actor's name where there is one (actor.name), else its id (ac
 						return 0, "", err
 					}
 				}
+				how.add(resp.Explanation)
 				return len(resp.Events), resp.NextPageToken, out.flush()
 			})
-			return finish(out, err)
+			err = finish(out, err)
+			how.show(cmd.ErrOrStderr())
+			return err
 		}}
+	cmd.Flags().BoolVar(&explain, "explain", false, "say on standard error how the query was answered: segments considered, read and hit, rows, time")
 	cmd.Flags().StringVar(&filter, "filter", "", "AIP-160 filter; empty: everything")
 	addLimit(cmd, &limit)
 	addOutput(cmd)

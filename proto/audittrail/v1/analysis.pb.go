@@ -787,7 +787,7 @@ type RelatedEvents struct {
 	Before []*Event `protobuf:"bytes,3,rep,name=before,proto3" json:"before,omitempty"`
 	// The nearest events after it, oldest first.
 	After []*Event `protobuf:"bytes,4,rep,name=after,proto3" json:"after,omitempty"`
-	// The search ended early, or at 512 KiB of events on a side: there may be more in the window, farther from the
+	// The search ended early, or at 384 KiB of events on a side: there may be more in the window, farther from the
 	// event than those listed.
 	Partial       bool `protobuf:"varint,5,opt,name=partial,proto3" json:"partial,omitempty"`
 	unknownFields protoimpl.UnknownFields
