@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -8,6 +10,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/maxviazov/audittrail/internal/config"
 	"github.com/maxviazov/audittrail/internal/grpccodec"
 	"github.com/maxviazov/audittrail/internal/tlsfiles"
 )
@@ -27,6 +30,41 @@ func addAddr(cmd *cobra.Command) {
 	flags.String("cert", os.Getenv("AUDITTRAIL_CLIENT_CERT"), "PEM `file` with the certificate to show to the server [AUDITTRAIL_CLIENT_CERT]")
 	flags.String("key", os.Getenv("AUDITTRAIL_CLIENT_KEY"), "PEM `file` with its private key [AUDITTRAIL_CLIENT_KEY]")
 	flags.String("server-name", os.Getenv("AUDITTRAIL_CLIENT_SERVER_NAME"), "`name` that the server's certificate must have; empty: the host of the address [AUDITTRAIL_CLIENT_SERVER_NAME]")
+	flags.String("token-file", os.Getenv("AUDITTRAIL_CLIENT_TOKEN_FILE"), "`file` with an API token or an OIDC token [AUDITTRAIL_CLIENT_TOKEN_FILE]")
+}
+
+// bearer shows an API token or an OIDC token. The file is read for each call: tokens are short-lived, and a stream of commands is not.
+type bearer struct {
+	file      string
+	encrypted bool
+}
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	token, err := config.ReadSecret(b.file)
+	if err != nil {
+		return nil, fmt.Errorf("--token-file: %w", err)
+	}
+	return map[string]string{"authorization": "Bearer " + token}, nil
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials.
+func (b bearer) RequireTransportSecurity() bool { return b.encrypted }
+
+// clientToken are the options that show the token of --token-file. It never leaves this machine in the clear.
+func clientToken(cmd *cobra.Command, addr string, creds credentials.TransportCredentials) ([]grpc.DialOption, error) {
+	file, err := cmd.Flags().GetString("token-file")
+	if err != nil || file == "" {
+		return nil, err
+	}
+	if _, err := config.ReadSecret(file); err != nil {
+		return nil, usagef("--token-file: %w", err)
+	}
+	encrypted := creds.Info().SecurityProtocol == "tls"
+	if loopback, err := config.IsLoopback(addr); !encrypted && (err != nil || !loopback) {
+		return nil, usagef("--token-file: a token is not sent to %s without TLS; see --ca", addr)
+	}
+	return []grpc.DialOption{grpc.WithPerRPCCredentials(bearer{file, encrypted})}, nil
 }
 
 // connect returns a connection that is made when first used.
@@ -44,10 +82,14 @@ func dial(cmd *cobra.Command, addr string) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient(addr,
+	options, err := clientToken(cmd, addr, creds)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient(addr, append(options,
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(grpccodec.New())),
-	)
+	)...)
 	if err != nil {
 		return nil, usagef("--addr %s: %w", addr, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"github.com/maxviazov/audittrail/internal/access"
 	"github.com/maxviazov/audittrail/internal/config"
 	"github.com/maxviazov/audittrail/internal/serve"
 )
@@ -24,6 +25,7 @@ type process struct {
 	log      zerolog.Logger
 	registry *prometheus.Registry
 	transport
+	gate *access.Gate // nil: callers are not asked who they are
 }
 
 // newProcess reads the configuration of the role from file, environment and the command's flags.
@@ -38,6 +40,9 @@ func newProcess(cmd *cobra.Command, role config.Role) (*process, error) {
 	}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo())
 	if err := p.newTransport(role); err != nil {
+		return nil, usageError{err}
+	}
+	if p.gate, err = p.newGate(role); err != nil {
 		return nil, usageError{err}
 	}
 	return p, nil
@@ -94,12 +99,15 @@ func (p *process) server(grpcKey, grpcListen, httpKey, httpListen string, ready 
 	if err != nil {
 		return nil, usageError{err}
 	}
+	if p.gate == nil && grpcListen != "" {
+		p.log.Warn().Str("address", grpcListen).Msg("nobody is asked who they are: every call is anonymous and may do everything; see auth in docs/security.md")
+	}
 	return serve.New(serve.Config{
 		TLS:        encrypt,
 		GRPCListen: grpcListen, GRPCFlag: "--" + config.FlagName(grpcKey),
 		HTTPListen: httpListen, HTTPFlag: "--" + config.FlagName(httpKey),
 		AllowedHosts: p.cfg.HTTP.AllowedHosts, CORSOrigins: p.cfg.Gateway.CORSOrigins, Reflection: p.cfg.Gateway.Reflection, Pprof: p.cfg.Pprof,
-	}, serve.Deps{Registry: p.registry, Ready: ready, Log: p.log.With().Str("component", "serve").Logger()}, options...)
+	}, serve.Deps{Registry: p.registry, Ready: ready, Gate: p.gate, Log: p.log.With().Str("component", "serve").Logger()}, options...)
 }
 
 // part is one long-lived component.

@@ -38,7 +38,7 @@ audittrail config print shows every key.
 	root.AddGroup(&cobra.Group{ID: run, Title: "Run:"}, &cobra.Group{ID: prepare, Title: "Prepare and look after:"}, &cobra.Group{ID: client, Title: "Use:"})
 	for group, commands := range map[string][]*cobra.Command{
 		run:     {newAll(), newEmitter(), newEnricher(), newSink(), newGateway()},
-		prepare: {newTopics(), newMigrate(), newIndex(), newRetention(), newRefill(), newConfig(), newCerts(), newDoctor(), newVersion()},
+		prepare: {newTopics(), newMigrate(), newIndex(), newRetention(), newRefill(), newConfig(), newCerts(), newTokens(), newDoctor(), newVersion()},
 		client:  {newImport(), newEmit(), newEvents(), newSources(), newDeadLetters(), newGaps(), newStatus(), newDemo()},
 	} {
 		for _, c := range commands {

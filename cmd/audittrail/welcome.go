@@ -33,9 +33,9 @@ func (a *all) greeting(srv *serve.Server) string {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-11s %s\n", name, fmt.Sprintf(format, args...))
 	}
-	fmt.Fprintf(&b, "\nAuditTrail is ready after %.1f s. For development: no TLS, no authentication%s.\n\n", time.Since(a.began).Seconds(), a.oneCopy())
+	fmt.Fprintf(&b, "\nAuditTrail is ready after %.1f s. For development: %s%s.\n\n", time.Since(a.began).Seconds(), a.open(), a.oneCopy())
 	line("gRPC", "%s", srv.GRPCAddr())
-	line("HTTP", "http://%s  (REST below /v1, /openapi.json, /metrics, /readyz)", srv.HTTPAddr())
+	line("HTTP", a.scheme()+"://%s  (REST below /v1, /openapi.json, /metrics, /readyz)", srv.HTTPAddr())
 	line("Kafka", "%s%s", strings.Join(a.cfg.Kafka.Brokers, ","), inProcess(a.kafka != nil, "  (in this process)"))
 	if a.postgres == nil {
 		line("PostgreSQL", "as configured by postgres.dsn")
@@ -78,6 +78,27 @@ func calledAs() string {
 		return name
 	}
 	return "audittrail"
+}
+
+// open says what does not protect the addresses.
+func (a *all) open() string {
+	encryption, callers := "no TLS", "no authentication"
+	if a.serve != nil {
+		encryption = "TLS"
+	}
+	if a.gate != nil {
+		callers = "authentication"
+	} else if a.cfg.TLS.ClientAuth == "required" {
+		callers = "certificates of clients"
+	}
+	return encryption + ", " + callers
+}
+
+func (a *all) scheme() string {
+	if a.serve != nil {
+		return "https"
+	}
+	return "http"
 }
 
 func (a *all) oneCopy() string {

@@ -38,6 +38,17 @@ type Config struct {
 		ClientAuth string
 		Reload     time.Duration
 	}
+	Auth struct {
+		Certificates []string
+		TokensFile   string
+		OIDC         struct {
+			Issuer      string
+			Audience    string
+			KeysURL     string
+			CAFile      string
+			GroupsClaim string
+		}
+	}
 	Kafka struct {
 		Brokers         []string
 		Listen          string

@@ -22,6 +22,7 @@ var (
 	everyRole    = []Role{All, Emitter, Enricher, Sink, Gateway, Topics, Migrate, Retention}
 	kafkaRole    = []Role{All, Emitter, Enricher, Sink, Gateway, Topics}
 	servers      = []Role{All, Emitter, Enricher, Sink, Gateway}
+	callers      = []Role{All, Emitter, Gateway} // those that serve calls
 	postgresRole = []Role{All, Sink, Gateway, Migrate, Topics, Retention}
 )
 
@@ -50,6 +51,21 @@ var keys = []key{
 		}, nil},
 	{"tls.reload", "10s", "How often certificate files are read again, 1s to 1h.", servers,
 		func(c *Config) pflag.Value { return durationValue{&c.TLS.Reload, time.Second, time.Hour} }, nil},
+
+	{"auth.certificates", "", "Rules, separated by commas, that say whom a certificate of a client stands for: spiffe://DOMAIN/PATH (a last segment * fits any), dns:NAME, dns:*.NAME, cn:NAME; !RULE refuses. Once one of auth is set, calls of nobody are refused.", callers,
+		func(c *Config) pflag.Value { return listValue{&c.Auth.Certificates} }, nil},
+	{"auth.tokens_file", "", "File of API tokens, made by `audittrail tokens create`; read again every tls.reload.", callers,
+		func(c *Config) pflag.Value { return textValue{&c.Auth.TokensFile} }, nil},
+	{"auth.oidc.issuer", "", "Issuer of the OIDC tokens that are taken, an https URL.", callers,
+		func(c *Config) pflag.Value { return textValue{&c.Auth.OIDC.Issuer} }, nil},
+	{"auth.oidc.audience", "", "Audience that the tokens must be for.", callers,
+		func(c *Config) pflag.Value { return textValue{&c.Auth.OIDC.Audience} }, nil},
+	{"auth.oidc.keys_url", "", "Where the issuer's keys are (JWKS), an https URL; empty: as the issuer's discovery says.", callers,
+		func(c *Config) pflag.Value { return textValue{&c.Auth.OIDC.KeysURL} }, nil},
+	{"auth.oidc.ca_file", "", "PEM file with the CAs that the issuer's server must have a certificate of; empty: those of the system.", callers,
+		func(c *Config) pflag.Value { return textValue{&c.Auth.OIDC.CAFile} }, nil},
+	{"auth.oidc.groups_claim", "groups", "Claim that lists the groups.", callers,
+		func(c *Config) pflag.Value { return textValue{&c.Auth.OIDC.GroupsClaim} }, nil},
 
 	{"kafka.brokers", "", "Brokers to begin with, host:port, separated by commas. `all` without them runs a broker itself.", kafkaRole,
 		func(c *Config) pflag.Value { return listValue{&c.Kafka.Brokers} }, nil},

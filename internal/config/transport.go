@@ -34,6 +34,9 @@ func (c *Config) validateTransport(role Role, add func(format string, args ...an
 			add("tls.client_auth: none, so that tls.ca_file does nothing; did you mean optional or required?")
 		}
 	}
+	if uses("auth.oidc.ca_file") {
+		files("auth.oidc", tlsfiles.Paths{CA: c.Auth.OIDC.CAFile})
+	}
 	if uses("kafka.brokers") {
 		c.validateClientTLS("kafka.tls", c.Kafka.TLS, files, add)
 		if !c.Kafka.TLS.Enabled && !c.Insecure {

@@ -26,6 +26,10 @@ func TestWhatLeavesTheMachineIsEncryptedAndVerified(t *testing.T) {
 	if err := os.WriteFile(password, []byte("s3cr3t\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	tokens := filepath.Join(t.TempDir(), "tokens")
+	if err := os.WriteFile(tokens, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	kafka, away := "kafka.brokers=localhost:1", "kafka.brokers=kafka.example:1"
 	tests := []struct {
 		role Role
@@ -55,6 +59,18 @@ func TestWhatLeavesTheMachineIsEncryptedAndVerified(t *testing.T) {
 		{Emitter, kafka + " tls.cert_file=" + file("emitter.crt") + " tls.key_file=" + file("emitter.key") + " tls.ca_file=" + file("ca.crt"), "tls.client_auth: none, so that tls.ca_file does nothing"},
 		{Emitter, kafka + " emitter.grpc_listen=0.0.0.0:1 tls.cert_file=" + file("emitter.crt") + " tls.key_file=" + file("emitter.key") + " tls.ca_file=" + file("ca.crt") + " tls.client_auth=required", ""},
 		{Emitter, kafka + " emitter.grpc_listen=0.0.0.0:1 tls.cert_file=" + file("emitter.crt") + " tls.key_file=" + file("emitter.key"), "emitter.grpc_listen: 0.0.0.0:1 is not a loopback address"},
+
+		{Emitter, kafka + " emitter.grpc_listen=0.0.0.0:1 auth.tokens_file=" + tokens + " tls.cert_file=" + file("emitter.crt") + " tls.key_file=" + file("emitter.key"), ""},
+		{Emitter, kafka + " emitter.grpc_listen=0.0.0.0:1 auth.tokens_file=" + tokens, "emitter.grpc_listen: 0.0.0.0:1 is not a loopback address"},
+		{Emitter, kafka + " auth.tokens_file=" + password, "auth.tokens_file: " + password + ": line 1: 1 fields"},
+		{Emitter, kafka + " auth.tokens_file=/nowhere", "auth.tokens_file: open /nowhere"},
+		{Emitter, kafka + " auth.certificates=cn:x", "auth.certificates: tls.client_auth is none"},
+		{Emitter, kafka + " auth.certificates=dns:*", `auth.certificates: "dns:*": must be dns:NAME`},
+		{Emitter, kafka + " auth.oidc.issuer=https://i.example", "auth.oidc.audience: auth.oidc.issuer needs it"},
+		{Emitter, kafka + " auth.oidc.audience=a", "auth.oidc.issuer: needed"},
+		{Emitter, kafka + " auth.oidc.issuer=http://i.example auth.oidc.audience=a", "auth.oidc.issuer: \"http://i.example\" is no https URL"},
+		{Emitter, kafka + " auth.oidc.issuer=https://i.example auth.oidc.audience=a", ""},
+		{Sink, kafka + " postgres.dsn=postgres://localhost/d metrics.listen=0.0.0.0:1 auth.tokens_file=" + tokens, "metrics.listen: 0.0.0.0:1 is not a loopback address"},
 
 		{Sink, kafka + " postgres.dsn=postgres://db.example/d?sslmode=verify-full", ""},
 		{Sink, kafka + " postgres.dsn=postgres://db.example/d", "postgres.dsn: neither verifies the server"},

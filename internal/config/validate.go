@@ -44,6 +44,7 @@ func (c *Config) validate(role Role) []error {
 		}
 	}
 	c.validateTransport(role, add)
+	c.validateAuth(role, add)
 	for name, path := range map[string]string{"redis.password_file": c.Redis.PasswordFile, "gateway.key_file": c.Gateway.KeyFile} {
 		if path == "" || !needs(role, name) {
 			continue
@@ -67,8 +68,8 @@ func (c *Config) validate(role Role) []error {
 		switch loopback, err := IsLoopback(l.addr); {
 		case err != nil:
 			add("%s: %v", l.name, err)
-		case !loopback && !c.Insecure && c.TLS.ClientAuth != "required":
-			add("%s: %s is not a loopback address, and nobody has to prove who they are: use 127.0.0.1, or TLS with tls.client_auth required, or accept that anybody who reaches it may read and write with --insecure", l.name, l.addr)
+		case !loopback && !c.Insecure && !c.provesCallers(role):
+			add("%s: %s is not a loopback address, and nobody has to prove who they are: use 127.0.0.1, or TLS with tls.client_auth required or one of auth, or accept that anybody who reaches it may read and write with --insecure", l.name, l.addr)
 		}
 	}
 	if loopback, err := IsLoopback(c.Kafka.Listen); err != nil || !loopback {
@@ -84,6 +85,11 @@ func isOrigin(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "http" && u.Port() != "80" || u.Scheme == "https" && u.Port() != "443") && u.Hostname() != "" &&
 		s == u.Scheme+"://"+strings.ToLower(u.Host) && !strings.ContainsAny(s, "*") && !strings.HasSuffix(s, ":")
+}
+
+// provesCallers says whether those who connect to a listener must prove who they are, over TLS.
+func (c *Config) provesCallers(role Role) bool {
+	return c.TLS.ClientAuth == "required" || c.Serves() && c.Authenticates(role)
 }
 
 // Uses says whether a role uses a key; None uses all.

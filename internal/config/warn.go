@@ -12,8 +12,8 @@ func (c *Config) Warnings(role Role) []string {
 		"grpc_listen": c.GRPCListen, "http_listen": c.HTTPListen, "emitter.grpc_listen": c.Emitter.GRPCListen, "emitter.http_listen": c.Emitter.HTTPListen,
 		"gateway.grpc_listen": c.Gateway.GRPCListen, "gateway.http_listen": c.Gateway.HTTPListen, "metrics.listen": c.Metrics.Listen,
 	} {
-		if loopback, err := IsLoopback(addr); needs(role, name) && err == nil && !loopback && c.TLS.ClientAuth != "required" {
-			w = append(w, name+" is "+addr+" "+c.without()+": whoever reaches it can read and write")
+		if loopback, err := IsLoopback(addr); needs(role, name) && err == nil && !loopback && !c.provesCallers(role) {
+			w = append(w, name+" is "+addr+" "+c.without(role)+": whoever reaches it can read and write")
 		}
 	}
 	w = append(w, c.weakConnections(role)...)
@@ -29,9 +29,12 @@ func (c *Config) Warnings(role Role) []string {
 	return w
 }
 
-func (c *Config) without() string {
-	if c.Serves() {
+func (c *Config) without(role Role) string {
+	switch {
+	case c.Serves():
 		return "without authentication"
+	case c.Authenticates(role):
+		return "without TLS"
 	}
 	return "without TLS and authentication"
 }

@@ -1,7 +1,7 @@
 // Package serve is what every role shows to the network: a gRPC server, the same services as HTTP/JSON, metrics, health.
 //
 //	gRPC address ──▶ ┐
-//	                 ├─ gRPC server ─ recover ─ metrics ─▶ services
+//	                 ├─ gRPC server ─ recover ─ metrics ─ gate ─▶ services
 //	in process ────▶ ┘
 //	    ▲
 //	grpc-gateway (JSON) ◀─ content type, size ◀─ Host, Origin ◀── HTTP address ──▶ /metrics /healthz /readyz /openapi.json
@@ -16,5 +16,5 @@
 //     retried has Retry-After.
 //   - Run goes down in the order of the data: unready first, then no new calls, then those in progress end, within bounds.
 //
-// With Config.TLS both sides speak TLS only. It does not authenticate.
+// With Config.TLS both sides speak TLS only. With Deps.Gate callers must prove who they are (package access); metrics and health are for everybody who can connect.
 package serve

@@ -18,6 +18,11 @@ import (
 // serverOptions are the limits of a connection and what every call passes through.
 func (s *Server) serverOptions() []grpc.ServerOption {
 	m := newMetrics(s.deps.Registry)
+	unary := []grpc.UnaryServerInterceptor{m.unary, s.recoverUnary}
+	stream := []grpc.StreamServerInterceptor{m.stream, s.recoverStream}
+	if s.deps.Gate != nil { // before everything that asks whose call it is
+		unary, stream = append(unary, s.deps.Gate.Unary), append(stream, s.deps.Gate.Stream)
+	}
 	return []grpc.ServerOption{
 		grpc.Creds(newEdge(s.cfg.TLS)),
 		grpc.ForceServerCodecV2(grpccodec.New()),
@@ -29,8 +34,8 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		// Recycle is innermost: it takes a request apart when the method is done with it.
-		grpc.ChainUnaryInterceptor(m.unary, s.recoverUnary, grpccodec.Recycle),
-		grpc.ChainStreamInterceptor(m.stream, s.recoverStream, s.endWithServer),
+		grpc.ChainUnaryInterceptor(append(unary, grpccodec.Recycle)...),
+		grpc.ChainStreamInterceptor(append(stream, s.endWithServer)...),
 	}
 }
 

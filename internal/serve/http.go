@@ -55,7 +55,9 @@ func newGatewayMux() *runtime.ServeMux {
 		}),
 		runtime.WithErrorHandler(gatewayError),
 		// No header of an HTTP request becomes metadata of a call: interceptors must never take a browser's word for who it is.
+		// grpc-gateway hands on Authorization in any case: a token is a proof, wherever it comes from.
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
+		runtime.WithMetadata(handOn),
 	)
 }
 

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/maxviazov/audittrail/internal/identity"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 )
 
@@ -34,13 +35,15 @@ type service struct {
 	tailing chan struct{}
 }
 
-func (s *service) EmitEvent(_ context.Context, r *audittrailv1.EmitEventRequest) (*audittrailv1.EmitEventResponse, error) {
+func (s *service) EmitEvent(ctx context.Context, r *audittrailv1.EmitEventRequest) (*audittrailv1.EmitEventResponse, error) {
 	switch r.Event.GetAction() {
 	case "overload":
 		st, err := status.New(codes.ResourceExhausted, "busy").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)})
 		return nil, errors.Join(err, st.Err())
 	case "too.large":
 		return nil, status.Error(codes.ResourceExhausted, "too large")
+	case "whoami":
+		return &audittrailv1.EmitEventResponse{Id: identity.From(ctx)}, nil
 	case "panic":
 		panic("secret of the inside")
 	}
@@ -65,8 +68,13 @@ type running struct {
 
 func start(t *testing.T, cfg Config, ready func(context.Context) error) *running {
 	t.Helper()
+	return startWith(t, cfg, Deps{Registry: prometheus.NewRegistry(), Ready: ready, Log: zerolog.New(zerolog.NewTestWriter(t))})
+}
+
+func startWith(t *testing.T, cfg Config, deps Deps) *running {
+	t.Helper()
 	cfg.GRPCListen, cfg.HTTPListen = "127.0.0.1:0", "127.0.0.1:0"
-	srv, err := New(cfg, Deps{Registry: prometheus.NewRegistry(), Ready: ready, Log: zerolog.New(zerolog.NewTestWriter(t))})
+	srv, err := New(cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/maxviazov/audittrail/internal/access"
 )
 
 // MaxRequestBytes is the greatest request in bytes, encoded in gRPC or as JSON in HTTP.
@@ -52,7 +54,9 @@ type Deps struct {
 	Registry *prometheus.Registry
 	// Ready says why the process should get no calls; nil when it should. It is asked twice a second, with two seconds to answer.
 	Ready func(context.Context) error
-	Log   zerolog.Logger
+	// Gate asks callers who they are; nil: all are anonymous.
+	Gate *access.Gate
+	Log  zerolog.Logger
 }
 
 // ErrListen says that an address could not be listened on.
