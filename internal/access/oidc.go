@@ -70,7 +70,7 @@ func NewOIDC(cfg OIDCConfig) (*OIDC, error) {
 			return nil, fmt.Errorf("%s: %q is no https URL", name, text)
 		}
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:errorlint,forcetypeassert // it is one, by the documentation
+	transport := http.DefaultTransport.(*http.Transport).Clone() // it is one, by the documentation
 	if cfg.CAs != nil {
 		transport.DialTLSContext = (&tlsfiles.Dialer{Files: cfg.CAs}).DialContext
 	}
