@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 	"github.com/maxviazov/audittrail/proto/event"
 	"github.com/maxviazov/audittrail/views/viewstest"
@@ -31,7 +33,8 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte("\x22\x00\x22\x02\x08\x01\x62\x00"))
 	f.Fuzz(func(t *testing.T, record []byte) {
 		e := new(audittrailv1.Event)
-		decodes := e.UnmarshalVT(record) == nil
+		// The generated decoder alone takes entries of a map that reach beyond their end; the strict one refuses them.
+		decodes := e.UnmarshalVT(record) == nil && proto.Unmarshal(record, new(audittrailv1.Event)) == nil
 		for _, c := range filters {
 			got, err := c.match(place{}, record)
 			if decodes && err == nil && got != c.filter.Match(e) {

@@ -263,7 +263,7 @@ func (m *merge) open(ctx context.Context) error {
 	}
 	m.opened = m.bundles[n-1].max
 	m.bundles = m.bundles[n:]
-	m.group = int(max(1, min(2*n, lastGroup, groupBytes*n/int(max(size, 1)))))
+	m.group = max(1, min(2*n, lastGroup, groupBytes*n/int(max(size, 1))))
 	return nil
 }
 
