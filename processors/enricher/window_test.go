@@ -2,9 +2,11 @@ package enricher
 
 import (
 	"encoding/binary"
-	"math/rand/v2"
+	"slices"
 	"testing"
 	"unsafe"
+
+	"pgregory.net/rapid"
 
 	"github.com/maxviazov/audittrail/proto/event"
 )
@@ -53,54 +55,54 @@ func (m *modelWindow) advance(now int64) {
 	}
 }
 
-// TestWindowAgainstModel: smallest slot on merge (R6), eviction by age and by count, whatever the order of operations.
-func TestWindowAgainstModel(t *testing.T) {
-	for seed := range uint64(30) {
-		runWindow(t, rand.New(rand.NewPCG(seed, 1)), 4000)
-	}
-}
-
-func runWindow(t *testing.T, r *rand.Rand, steps int) {
-	t.Helper()
-	size := 1 + r.IntN(300)
-	m := &modelWindow{maxAge: int64(10 + r.IntN(500)), maxSize: size}
+// windowIsTheModel: smallest slot on merge (R6), eviction by age and by count, whatever the order of operations.
+func windowIsTheModel(t *rapid.T) {
+	size := rapid.IntRange(1, 300).Draw(t, "size")
+	m := &modelWindow{maxAge: rapid.Int64Range(1, 60).Draw(t, "age"), maxSize: size}
 	w := newWindow(m.maxAge, size)
 	now := int64(0)
-	for step := range steps {
-		id := testID(r.Uint64N(600))
-		switch r.IntN(10) {
-		case 0:
-			now += r.Int64N(20)
+	ids := rapid.Uint64Range(0, 400)
+	look := func(id uint64) {
+		got, want := w.find(testID(id)), m.find(testID(id))
+		if (got == nil) != (want == nil) || got != nil && *got != *want {
+			t.Fatalf("find %d gives %+v, the model %+v", id, got, want)
+		}
+	}
+	t.Repeat(map[string]func(*rapid.T){
+		"add": func(t *rapid.T) {
+			from, n := ids.Draw(t, "first id"), rapid.Uint64Range(1, 100).Draw(t, "ids")
+			at := slot{rapid.Int64Range(0, 5).Draw(t, "offset"), rapid.Uint32Range(0, 2).Draw(t, "index")}
+			late := rapid.Int64Range(0, 4).Draw(t, "late")
+			for id := from; id < from+n; id++ {
+				e := entry{id: testID(id), fingerprint: id ^ uint64(at.offset), first: at, at: now - late}
+				w.add(e)
+				m.add(e)
+			}
+		},
+		"advance": func(t *rapid.T) {
+			now += rapid.Int64Range(-3, 20).Draw(t, "by")
 			w.advance(now)
 			m.advance(now)
-		case 1, 2, 3, 4, 5:
-			e := entry{id: id, fingerprint: r.Uint64(), first: slot{r.Int64N(1000), r.Uint32N(3)}, at: now - r.Int64N(5)}
-			w.add(e)
-			m.add(e)
-		}
-		got, want := w.find(id), m.find(id)
-		if (got == nil) != (want == nil) || got != nil && *got != *want {
-			t.Fatalf("step %d: find gives %+v, the model %+v", step, got, want)
-		}
-		if w.len() != len(m.entries) {
-			t.Fatalf("step %d: %d entries, the model has %d", step, w.len(), len(m.entries))
-		}
+		},
+		"find": func(t *rapid.T) { look(ids.Draw(t, "id")) },
+		"": func(*rapid.T) {
+			if w.len() != len(m.entries) {
+				t.Fatalf("%d entries, the model has %d", w.len(), len(m.entries))
+			}
+		},
+	})
+	for id := range uint64(500) {
+		look(id)
 	}
 	all := make([]entry, size)
-	if n, _ := w.copyRange(0, all); n != len(m.entries) {
-		t.Fatalf("copyRange gives %d entries of %d", n, len(m.entries))
-	}
-	for i := range m.entries {
-		if all[i] != m.entries[i] {
-			t.Fatalf("entry %d in order is %+v, the model's %+v", i, all[i], m.entries[i])
-		}
+	if n, _ := w.copyRange(0, all); n != len(m.entries) || !slices.Equal(all[:n], m.entries) {
+		t.Fatalf("in order %+v, the model has %+v", all[:n], m.entries)
 	}
 }
 
-func FuzzWindow(f *testing.F) {
-	f.Add(uint64(1), uint64(2))
-	f.Fuzz(func(t *testing.T, a, b uint64) { runWindow(t, rand.New(rand.NewPCG(a, b)), 500) })
-}
+func TestWindowAgainstModel(t *testing.T) { rapid.Check(t, windowIsTheModel) }
+
+func FuzzWindow(f *testing.F) { f.Fuzz(rapid.MakeFuzz(windowIsTheModel)) }
 
 // TestWindowMemory: 72 bytes an id when the window is full, as Config says.
 func TestWindowMemory(t *testing.T) {
