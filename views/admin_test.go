@@ -96,6 +96,34 @@ func TestFirstReadableSkipsWhatNoConsumerGets(t *testing.T) {
 	if r := first(8); end() != 9 || r != nil {
 		t.Errorf("the last marker is readable: %+v", r)
 	}
+	open := func() map[int32]views.OpenTransaction {
+		t.Helper()
+		open, err := positions.OpenTransactions(t.Context(), stream.Events)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return open
+	}
+	if o := open(); len(o) != 0 {
+		t.Errorf("markers hold up: %+v", o)
+	}
+	if err := client.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // 9 10
+		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: stream.Events, Partition: 1, Value: []byte("v")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o := open(); len(o) != 1 || o[1].Offset != 9 || o[1].End != 11 || time.Since(o[1].Since) > time.Minute || time.Since(o[1].Since) < 0 {
+		t.Errorf("an open transaction: %+v", o)
+	}
+	if err := client.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
+		t.Fatal(err)
+	}
+	if o := open(); len(o) != 0 {
+		t.Errorf("an ended transaction holds up: %+v", o)
+	}
 }
 
 func TestStatusFromKafkaAndStore(t *testing.T) {

@@ -21,6 +21,8 @@ type Positions interface {
 	// FirstReadable returns the first message that a consumer would get from the offsets [from, end), nil when there is none:
 	// transaction markers and aborted records are not readable.
 	FirstReadable(ctx context.Context, topic string, partition int32, from, end int64) (*Readable, error)
+	// OpenTransactions returns the oldest open transaction of each partition that has one.
+	OpenTransactions(ctx context.Context, topic string) (map[int32]OpenTransaction, error)
 }
 
 // Readable is a message that a consumer would get.
@@ -152,7 +154,7 @@ func firstReadable(ctx context.Context, client sarama.Client, topic string, part
 		if err != nil {
 			return nil, err
 		}
-		block, err := fetch(leader, topic, partition, from)
+		block, err := fetch(leader, topic, partition, from, sarama.ReadCommitted)
 		if err != nil {
 			return nil, err
 		}
@@ -165,11 +167,11 @@ func firstReadable(ctx context.Context, client sarama.Client, topic string, part
 	return nil, ctx.Err()
 }
 
-// fetch reads record batches from an offset on, read-committed: at least one, when there is one.
-func fetch(leader *sarama.Broker, topic string, partition int32, from int64) (*sarama.FetchResponseBlock, error) {
+// fetch reads record batches from an offset on: at least one, when there is one.
+func fetch(leader *sarama.Broker, topic string, partition int32, from int64, isolation sarama.IsolationLevel) (*sarama.FetchResponseBlock, error) {
 	const maxBytes, maxWait = 64 << 10, 100 // bytes, of more than one batch; milliseconds
 	request := &sarama.FetchRequest{
-		Version: 11, MinBytes: 1, MaxBytes: maxBytes, MaxWaitTime: maxWait, Isolation: sarama.ReadCommitted, SessionEpoch: -1,
+		Version: 11, MinBytes: 1, MaxBytes: maxBytes, MaxWaitTime: maxWait, Isolation: isolation, SessionEpoch: -1,
 	}
 	request.AddBlock(topic, partition, from, maxBytes, -1)
 	response, err := leader.Fetch(request)
@@ -201,13 +203,7 @@ func readable(block *sarama.FetchResponseBlock, from, end int64) (first *Readabl
 		if b.Control || b.IsTransactional && aborted(block, b) {
 			continue
 		}
-		first = &Readable{Offset: max(from, b.FirstOffset)}
-		switch {
-		case b.LogAppendTime:
-			first.At = b.MaxTimestamp
-		case b.FirstTimestamp.UnixMilli() > 0:
-			first.At = b.FirstTimestamp
-		}
+		first = &Readable{Offset: max(from, b.FirstOffset), At: batchTime(b)}
 		return first, next
 	}
 	return nil, next

@@ -38,12 +38,19 @@ func (s *Server) GetStatus(ctx context.Context, _ *audittrailv1.GetStatusRequest
 // kafkaState is what Kafka says. It is read in the order of the fields: the end of events first, because "caught up" speaks of what was there when
 // the call began; the enricher's commit before the end of records, so that what was committed is among the records (R21).
 type kafkaState struct {
-	events  []stream.Range
-	commits []stream.Commit
-	records []stream.Range
+	openEvents, openRecords map[int32]OpenTransaction
+	events                  []stream.Range
+	commits                 []stream.Commit
+	records                 []stream.Range
 }
 
 func (s *Server) readKafka(ctx context.Context) (k kafkaState, err error) {
+	if k.openEvents, err = s.positions.OpenTransactions(ctx, stream.Events); err != nil {
+		return k, err
+	}
+	if k.openRecords, err = s.positions.OpenTransactions(ctx, stream.Records); err != nil {
+		return k, err
+	}
 	if k.events, err = s.positions.LogRanges(ctx, stream.Events); err != nil {
 		return k, err
 	}
@@ -147,6 +154,19 @@ func summarize(k kafkaState, store storeState, pending map[int32]*Readable, now 
 		if head.claimed {
 			status.SinkPosition = head.position
 		}
+		open, held := k.openEvents[p]
+		if held = held && open.Offset >= events.End; held { // else it has ended meanwhile
+			status.EventsEnd = open.End
+			resp.CaughtUp = false
+			if text := transactionAlertOf(stream.Events, p, open, now); text != "" {
+				alert("%s", text)
+			}
+		}
+		if open, ok := k.openRecords[p]; ok && open.Offset >= records.End {
+			if text := transactionAlertOf(stream.Records, p, open, now); text != "" {
+				alert("%s", text)
+			}
+		}
 		first := pending[p]
 		if first != nil { // otherwise only markers are left
 			status.EnricherLag = max(0, events.End-max(commit, events.Start))
@@ -161,6 +181,9 @@ func summarize(k kafkaState, store storeState, pending map[int32]*Readable, now 
 			}
 		} else {
 			status.Lag = durationpb.New(0)
+			if held && first == nil && !open.Since.IsZero() {
+				status.Lag = durationpb.New(max(0, now.Sub(open.Since)))
+			}
 		}
 		switch {
 		case head.nextOffset < events.Start:

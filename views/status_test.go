@@ -25,6 +25,7 @@ func TestSummarize(t *testing.T) {
 		records  stream.Range
 		head     headRow
 		first    *Readable
+		open     *OpenTransaction
 		want     *audittrailv1.PartitionStatus
 		caughtUp bool
 		alert    string
@@ -81,6 +82,23 @@ func TestSummarize(t *testing.T) {
 			want: &audittrailv1.PartitionStatus{EventsEnd: 10, EnricherPosition: 10, RecordsEnd: 30, SinkPosition: 30, NextOffset: 10, LogSize: 7},
 		},
 		{
+			name: "held up by a young transaction", events: stream.Range{End: 10}, commit: 10, records: stream.Range{End: 30}, head: head(10, 30),
+			open: &OpenTransaction{10, 14, now.Add(-2 * time.Second)},
+			want: &audittrailv1.PartitionStatus{EventsEnd: 14, EnricherPosition: 10, RecordsEnd: 30, SinkPosition: 30, NextOffset: 10, LogSize: 7,
+				Lag: durationpb.New(2 * time.Second)},
+		},
+		{
+			name: "held up by a hanging transaction", events: stream.Range{End: 10}, commit: 10, records: stream.Range{End: 30}, head: head(10, 30),
+			open: &OpenTransaction{10, 14, now.Add(-20 * time.Second)}, alert: "partition 0: an open transaction has held up audit-events at offset 10 since 2026-01-31T11:59:40Z (20s)",
+			want: &audittrailv1.PartitionStatus{EventsEnd: 14, EnricherPosition: 10, RecordsEnd: 30, SinkPosition: 30, NextOffset: 10, LogSize: 7,
+				Lag: durationpb.New(20 * time.Second)},
+		},
+		{
+			name: "a transaction that has ended since", events: stream.Range{End: 15}, commit: 15, records: stream.Range{End: 30}, head: head(15, 30),
+			open: &OpenTransaction{10, 14, now.Add(-20 * time.Second)}, caughtUp: true,
+			want: &audittrailv1.PartitionStatus{EventsEnd: 15, EnricherPosition: 15, RecordsEnd: 30, SinkPosition: 30, NextOffset: 15, LogSize: 7},
+		},
+		{
 			name: "topics made again", events: stream.Range{End: 1}, commit: 1, records: stream.Range{End: 1}, head: head(5, 20), caughtUp: true,
 			alert: "the store is ahead of Kafka",
 			want:  &audittrailv1.PartitionStatus{EventsEnd: 1, EnricherPosition: 1, RecordsEnd: 1, SinkPosition: 20, NextOffset: 5, LogSize: 7},
@@ -95,7 +113,11 @@ func TestSummarize(t *testing.T) {
 			if c.head.claimed {
 				store.heads[0] = c.head
 			}
-			got := summarize(kafkaState{[]stream.Range{c.events}, []stream.Commit{{Offset: c.commit, Metadata: c.note}}, []stream.Range{c.records}}, store, pending, now)
+			kafka := kafkaState{events: []stream.Range{c.events}, commits: []stream.Commit{{Offset: c.commit, Metadata: c.note}}, records: []stream.Range{c.records}}
+			if c.open != nil {
+				kafka.openEvents = map[int32]OpenTransaction{0: *c.open}
+			}
+			got := summarize(kafka, store, pending, now)
 			if c.want.Lag == nil {
 				c.want.Lag = durationpb.New(0)
 			}

@@ -166,7 +166,15 @@ type fixedPositions struct {
 	events, records []stream.Range
 	commits         []stream.Commit
 	first           map[int32]*views.Readable
+	open            map[int32]views.OpenTransaction
 	err             error
+}
+
+func (f fixedPositions) OpenTransactions(_ context.Context, topic string) (map[int32]views.OpenTransaction, error) {
+	if topic == stream.Events {
+		return f.open, f.err
+	}
+	return nil, f.err
 }
 
 func (f fixedPositions) LogRanges(_ context.Context, topic string) ([]stream.Range, error) {

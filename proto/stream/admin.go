@@ -108,11 +108,11 @@ func (a *Admin) LogRanges(ctx context.Context, topic string) ([]Range, error) {
 
 func (a *Admin) logRanges(ctx context.Context, topic string, partitions []int32) (map[int32]Range, error) {
 	return await(ctx, "read offsets of "+topic, func() (map[int32]Range, error) {
-		starts, err := a.offsets(topic, partitions, sarama.OffsetOldest)
+		starts, err := a.offsets(topic, partitions, sarama.OffsetOldest, sarama.ReadCommitted)
 		if err != nil {
 			return nil, err
 		}
-		ends, err := a.offsets(topic, partitions, sarama.OffsetNewest)
+		ends, err := a.offsets(topic, partitions, sarama.OffsetNewest, sarama.ReadCommitted)
 		if err != nil {
 			return nil, err
 		}
@@ -124,12 +124,36 @@ func (a *Admin) logRanges(ctx context.Context, topic string, partitions []int32)
 	})
 }
 
-func (a *Admin) offsets(topic string, partitions []int32, at int64) (map[int32]int64, error) {
+// HighWatermarks returns, by partition, the offset of the next record of a topic, whatever transaction it belongs to. One that was read before
+// a Range and is beyond its End means that a transaction was open then: without one, the two ends are the same and only grow.
+func (a *Admin) HighWatermarks(ctx context.Context, topic string) ([]int64, error) {
+	_, n, err := a.TopicID(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	return await(ctx, "read high watermarks of "+topic, func() ([]int64, error) {
+		parts := make([]int32, n)
+		for p := range parts {
+			parts[p] = int32(p)
+		}
+		ends, err := a.offsets(topic, parts, sarama.OffsetNewest, sarama.ReadUncommitted)
+		if err != nil {
+			return nil, err
+		}
+		high := make([]int64, n)
+		for p, end := range ends {
+			high[p] = end
+		}
+		return high, nil
+	})
+}
+
+func (a *Admin) offsets(topic string, partitions []int32, at int64, isolation sarama.IsolationLevel) (map[int32]int64, error) {
 	query := make(map[int32]int64, len(partitions))
 	for _, p := range partitions {
 		query[p] = at
 	}
-	results, err := a.admin.ListOffsets(map[string]map[int32]int64{topic: query}, &sarama.ListOffsetsOptions{IsolationLevel: sarama.ReadCommitted})
+	results, err := a.admin.ListOffsets(map[string]map[int32]int64{topic: query}, &sarama.ListOffsetsOptions{IsolationLevel: isolation})
 	if err != nil {
 		return nil, err
 	}

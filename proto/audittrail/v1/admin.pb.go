@@ -168,7 +168,7 @@ type PartitionStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The partition.
 	Partition int32 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
-	// End of `audit-events`.
+	// End of `audit-events`; with what an open transaction holds up.
 	EventsEnd int64 `protobuf:"varint,2,opt,name=events_end,json=eventsEnd,proto3" json:"events_end,omitempty"`
 	// The enricher group's commit in `audit-events`; -1: none.
 	EnricherPosition int64 `protobuf:"varint,3,opt,name=enricher_position,json=enricherPosition,proto3" json:"enricher_position,omitempty"`
