@@ -88,13 +88,15 @@ func (s *system) minInsync(admin *kadm.Client, topic, n string) {
 	})
 }
 
-// endOf is the sum of the ends of a topic's partitions.
+// endOf is the sum of the ends of a topic's partitions. After the death of a broker its partitions are without a leader for a moment.
 func (s *system) endOf(admin *kadm.Client, topic string) (n int64) {
 	s.t.Helper()
-	ends, err := admin.ListEndOffsets(s.t.Context(), topic)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	var ends kadm.ListedOffsets
+	s.await("every partition of "+topic+" says where it ends", 30*time.Second, func() (ok bool) {
+		var err error
+		ends, err = admin.ListEndOffsets(s.t.Context(), topic)
+		return err == nil && ends.Error() == nil
+	})
 	ends.Each(func(o kadm.ListedOffset) { n += o.Offset })
 	return n
 }
