@@ -12,7 +12,7 @@ type Config struct {
 	// installation. Empty: random at each start; then tokens end with the process, and gateways do not share cached records.
 	Key []byte
 
-	// ScanRows is how many rows of `events` one page may look at, 1,000 to 10,000,000; then it ends, short or empty, with the token
+	// ScanRows is how many rows of `events`, or records, one page may look at, 1,000 to 10,000,000; then it ends, short or empty, with the token
 	// of the next one. Default 500,000.
 	ScanRows int
 	// PageTime is how long one page may search before it ends in the same way, 50 ms to 30 s. Default 2 s.
