@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/maxviazov/audittrail/internal/clock"
 	pipelinev1 "github.com/maxviazov/audittrail/proto/audittrail/pipeline/v1"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 	"github.com/maxviazov/audittrail/proto/event"
@@ -29,7 +30,7 @@ type stamps struct {
 }
 
 func newStamps(principal string) stamps {
-	now := time.Now()
+	now := clock.Now()
 	return stamps{now: now, at: timestamppb.New(now), encoded: event.AppendEmitterStamps(nil, now, principal)}
 }
 

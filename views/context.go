@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/maxviazov/audittrail/internal/clock"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 	"github.com/maxviazov/audittrail/proto/event"
 )
@@ -49,7 +50,7 @@ func (s *Server) GetEventContext(ctx context.Context, req *audittrailv1.GetEvent
 		return nil, s.fail(ctx, "get event context", err)
 	}
 	resp := &audittrailv1.GetEventContextResponse{Event: events[0]}
-	begin, err := s.beginWalk(ctx, time.Now())
+	begin, err := s.beginWalk(ctx, clock.Now())
 	if err != nil {
 		return nil, s.fail(ctx, "get event context", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/maxviazov/audittrail/internal/clock"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 )
 
@@ -33,7 +34,7 @@ func (s *Server) ExportEvents(req *audittrailv1.ExportEventsRequest, stream grpc
 			&errdetails.RetryInfo{RetryDelay: durationpb.New(exportRetry)})
 	}
 	x := export{server: s, stream: stream, bound: []string{req.GetFilter(), principal(ctx)}, sent: time.Now()}
-	x.at.now = time.Now()
+	x.at.now = clock.Now()
 	if req.GetResumeToken() != "" {
 		payload, err := s.tokens.open(walkExport, req.GetResumeToken(), x.bound...)
 		if err == nil {

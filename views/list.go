@@ -3,10 +3,10 @@ package views
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/maxviazov/audittrail/internal/clock"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 	"github.com/maxviazov/audittrail/proto/event"
 )
@@ -41,7 +41,7 @@ func (s *Server) ListEvents(ctx context.Context, req *audittrailv1.ListEventsReq
 // resume compiles the filter of a call and says where its walk goes on: where the token says, or at the beginning of what is stored now.
 // Its errors are for the caller.
 func (s *Server) resume(ctx context.Context, filter string, w walk, token string, bound ...string) (cursor, *compiled, error) {
-	at := cursor{now: time.Now()}
+	at := cursor{now: clock.Now()}
 	if token != "" {
 		payload, err := s.tokens.open(w, token, bound...)
 		if err == nil {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/maxviazov/audittrail/internal/clock"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 	"github.com/maxviazov/audittrail/proto/stream"
 )
@@ -32,7 +33,7 @@ func (s *Server) GetStatus(ctx context.Context, _ *audittrailv1.GetStatusRequest
 	if err != nil {
 		return nil, s.failKafka(ctx, "get status", err)
 	}
-	return summarize(k, store, pending, time.Now()), nil
+	return summarize(k, store, pending, clock.Now()), nil
 }
 
 // kafkaState is what Kafka says. It is read in the order of the fields: the end of events first, because "caught up" speaks of what was there when

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/maxviazov/audittrail/internal/clock"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
 	"github.com/maxviazov/audittrail/proto/segment"
 )
@@ -26,7 +27,7 @@ const (
 // the stream ends with UNAVAILABLE; the last token resumes it.
 func (s *Server) TailEvents(req *audittrailv1.TailEventsRequest, stream grpc.ServerStreamingServer[audittrailv1.TailEventsResponse]) error {
 	ctx := stream.Context()
-	filter, err := s.compile(ctx, req.GetFilter(), time.Now())
+	filter, err := s.compile(ctx, req.GetFilter(), clock.Now())
 	if err != nil {
 		return s.fail(ctx, "tail events", err)
 	}

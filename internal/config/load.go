@@ -14,7 +14,7 @@ import (
 const envPrefix = "AUDITTRAIL_"
 
 // notKeys are variables with our prefix that are not configuration: where the configuration and the server are, and switches of tests.
-var notKeys = []string{"AUDITTRAIL_CONFIG", "AUDITTRAIL_ADDR", "AUDITTRAIL_CLIENT_*", "AUDITTRAIL_MUTATION", "AUDITTRAIL_TEST_*", "AUDITTRAIL_EMBEDDED*", "AUDITTRAIL_BENCH_*"}
+var notKeys = []string{"AUDITTRAIL_CONFIG", "AUDITTRAIL_ADDR", "AUDITTRAIL_CLIENT_*", "AUDITTRAIL_MUTATION*", "AUDITTRAIL_TEST_*", "AUDITTRAIL_EMBEDDED*", "AUDITTRAIL_BENCH_*"}
 
 // Source is what Load reads from.
 type Source struct {

@@ -25,7 +25,7 @@ type Config struct {
 	SnapshotDir string
 	// SnapshotInterval is the least time between two snapshots of a partition: 1 s or more, default 5 min.
 	SnapshotInterval time.Duration
-	// MaxFuture is how far occurred_at may lie after the broker's time of append, beyond what the emitter allows for: a minute is
+	// MaxFuture is how far occurred_at may lie after the broker's time of append or the emitter's stamp, whichever is later, beyond what the emitter allows for: a minute is
 	// added for the difference of the clocks. Default 5 min.
 	MaxFuture time.Duration
 	// RefillInterval is how often requests for a refill are looked for: 10 ms or more, default 2 s.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	pipelinev1 "github.com/maxviazov/audittrail/proto/audittrail/pipeline/v1"
@@ -36,7 +37,7 @@ func (d *decider) refuse(e *audittrailv1.Event, encoded int) (reason, detail str
 		stamps := audittrailv1.Event{ReceivedAt: e.ReceivedAt, Principal: e.Principal}
 		encoded -= stamps.SizeVT()
 	}
-	violations = append(violations, event.Validate(e, encoded, event.Bounds{Now: d.m.ingestedAt, MaxFuture: d.maxFuture, Complete: true})...)
+	violations = append(violations, event.Validate(e, encoded, event.Bounds{Now: d.receipt(e), MaxFuture: d.maxFuture, Complete: true})...)
 	if len(violations) == 0 {
 		return "", ""
 	}
@@ -52,6 +53,27 @@ func (d *decider) refuse(e *audittrailv1.Event, encoded int) (reason, detail str
 		b.WriteString(v.Description)
 	}
 	return event.ReasonInvalidEvent, clean(b.String())
+}
+
+// maxReceivedAhead is how far the emitter's stamp may be ahead of the time of append and count; the sink refuses what is 31 days ahead.
+const maxReceivedAhead = 30 * 24 * time.Hour
+
+// receipt is the time against which occurred_at is held: the later of the broker's append and the emitter's stamp, which is as trustworthy as
+// the write ACL on the topic. The emitter has validated against its stamp and acknowledged; a broker whose clock is behind must not make a dead letter
+// of that. Both times are the message's, so a replay decides the same.
+func (d *decider) receipt(e *audittrailv1.Event) time.Time {
+	at := d.m.ingestedAt
+	if e.ReceivedAt == nil || e.ReceivedAt.CheckValid() != nil {
+		return at
+	}
+	received, limit := e.ReceivedAt.AsTime(), at.Add(maxReceivedAhead)
+	switch {
+	case received.Before(at):
+		return at
+	case received.After(limit):
+		return limit
+	}
+	return received
 }
 
 // checkStamps checks what the emitter appended, which becomes part of the record.

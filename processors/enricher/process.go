@@ -8,6 +8,7 @@ import (
 
 	"github.com/lovoo/goka"
 
+	"github.com/maxviazov/audittrail/internal/clock"
 	"github.com/maxviazov/audittrail/internal/group"
 	"github.com/maxviazov/audittrail/processors/enricher/table"
 	audittrailv1 "github.com/maxviazov/audittrail/proto/audittrail/v1"
@@ -84,14 +85,16 @@ func (e *Enricher) process(ctx goka.Context, value any) {
 	e.metrics.observe(d, l, &m, began)
 }
 
-// maxBrokerAhead is how far the broker's clock may be ahead of ours.
-const maxBrokerAhead = time.Hour
+// maxBrokerAhead is how far the broker's clock may be ahead of ours: two clocks, each wrong by a day, and some. It is no more, as what events
+// may claim beyond it (maxReceivedAhead, and the sink's 31 days) has to stay within the 35 days for which the store makes leaves.
+const maxBrokerAhead = 3 * 24 * time.Hour
 
 // appended is when the broker appended a message. The topic is LogAppendTime; a broker that does not know it (the embedded one) passes on what a raw
 // producer made up. With a time before all events every event would lie in the future. One far ahead would stop the window's clock, and let
-// events pass that the store has no leaf for, at which it would stop for good.
+// events pass that the store has no leaf for, at which it would stop for good. Within the bound our own clock decides nothing: a replay sees the
+// same time, and an enricher whose clock is a day behind refuses nothing that is good.
 func appended(t time.Time) time.Time {
-	if now := time.Now(); t.Before(event.MinOccurredAt) || t.After(now.Add(maxBrokerAhead)) {
+	if now := clock.Now(); t.Before(event.MinOccurredAt) || t.After(now.Add(maxBrokerAhead)) {
 		return now.UTC()
 	}
 	return t.UTC()
@@ -139,7 +142,6 @@ func (m *metrics) observe(d *decision, l *lane, msg *message, began time.Time) {
 		m.deadLetters.WithLabelValues(dead.Reason).Inc()
 	}
 	m.batch.Observe(float64(n))
-	now := time.Now()
-	m.processing.Observe(now.Sub(began).Seconds())
-	m.lag.WithLabelValues(l.label).Set(now.Sub(msg.ingestedAt).Seconds())
+	m.processing.Observe(time.Since(began).Seconds())
+	m.lag.WithLabelValues(l.label).Set(clock.Now().Sub(msg.ingestedAt).Seconds())
 }

@@ -115,7 +115,8 @@ func (s *scenario) restart() {
 // step takes one line of a scenario:
 //
 //	message N at=15:04:05 key=acme/pay   begins the message at offset N; it ends before the next verb
-//	  event NAME [at= actor= action= outcome= note= source=]   NAME is the idempotency key; note changes the content only
+//	  event NAME [at= actor= action= outcome= note= source=]   NAME is the idempotency key; note changes the content only;
+//	                                     received= is the emitter's stamp, and day= moves at and received by so many days
 //	  bytes "..."                        an event as Go-quoted bytes
 //	  many N                             N events of names 0…
 //	value "..." | novalue                the value of the whole message
@@ -140,7 +141,7 @@ func (s *scenario) step(words []string) {
 	}
 	switch verb {
 	case "message":
-		s.pending = &pendingMessage{message: message{offset: number(s.t, args[0]), key: options["key"], ingestedAt: clock(s.t, options["at"])}}
+		s.pending = &pendingMessage{message: message{offset: number(s.t, args[0]), key: options["key"], ingestedAt: clockTime(s.t, options["at"])}}
 	case "event":
 		s.pending.events = append(s.pending.events, s.event(args[0], options))
 	case "many":
@@ -179,7 +180,12 @@ func (s *scenario) step(words []string) {
 func (s *scenario) event(name string, o map[string]string) []byte {
 	at := s.pending.ingestedAt
 	if o["at"] != "" {
-		at = clock(s.t, o["at"])
+		at = clockTime(s.t, o["at"])
+	}
+	var days time.Duration
+	if o["day"] != "" {
+		days = time.Duration(number(s.t, o["day"])) * 24 * time.Hour
+		at = at.Add(days)
 	}
 	e := &audittrailv1.Event{Source: s.pending.key, IdempotencyKey: name, OccurredAt: timestamppb.New(at), Action: "invoice.read", Reason: o["note"],
 		Outcome: audittrailv1.Outcome_OUTCOME_SUCCESS}
@@ -194,6 +200,9 @@ func (s *scenario) event(name string, o map[string]string) []byte {
 	}
 	if v, ok := o["actor"]; ok {
 		e.Actor = &audittrailv1.Actor{Type: "user", Id: v}
+	}
+	if v, ok := o["received"]; ok {
+		e.ReceivedAt = timestamppb.New(clockTime(s.t, v).Add(days))
 	}
 	if _, ok := o["enriched"]; ok {
 		e.Enrichment = &audittrailv1.Enrichment{Owner: "me"}
@@ -311,7 +320,7 @@ func number(t *testing.T, s string) int64 {
 	return n
 }
 
-func clock(t *testing.T, s string) time.Time {
+func clockTime(t *testing.T, s string) time.Time {
 	c, err := time.Parse(time.DateTime, "2026-03-01 "+s)
 	if err != nil {
 		t.Fatal(err)

@@ -76,8 +76,10 @@ func (w *window) find(id event.ID) *entry {
 	}
 }
 
-// add merges an entry: of two of one id the smaller slot stays.
+// add merges an entry: of two of one id the smaller slot stays. When the broker's clock has jumped back, its age counts from the greatest time
+// seen, as the clock stands there: else the window would forget everything at once until the broker's clock has caught up.
 func (w *window) add(e entry) {
+	e.at = max(e.at, w.now)
 	if old := w.find(e.id); old != nil {
 		if e.first.before(old.first) {
 			at := max(old.at, e.at)

@@ -34,6 +34,7 @@ func (m *modelWindow) find(id event.ID) *entry {
 }
 
 func (m *modelWindow) add(e entry) {
+	e.at = max(e.at, m.now)
 	if old := m.find(e.id); old != nil {
 		if e.first.before(old.first) {
 			at := max(old.at, e.at)
