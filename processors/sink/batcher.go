@@ -32,6 +32,7 @@ type batcher struct {
 	dict     *dictionary
 	batch    batch
 	leaves   time.Time // day for which leaves were made last
+	day      int16     // PostgreSQL's day then
 	farthest event.ID  // greatest id for which they were
 	probing  int       // batches for which ids are looked for before they are written
 

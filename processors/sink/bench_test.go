@@ -162,7 +162,11 @@ func storeBatch(b *testing.B, s *store, batch *batch, dict *dictionary) {
 	if err := dict.fetch(ctx, s.db); err != nil {
 		b.Fatal(err)
 	}
-	batch.encode(dict, dayNumber(time.Now()))
+	day, err := s.extendLeaves(ctx, [16]byte{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch.encode(dict, day)
 	if err := s.write(ctx, [16]byte{1}, testTopic, batch, func(context.Context) error { return nil }); err != nil {
 		b.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/maxviazov/audittrail/internal/clock"
 	"github.com/maxviazov/audittrail/internal/group"
 	"github.com/maxviazov/audittrail/proto/event"
 	"github.com/maxviazov/audittrail/proto/stream"
@@ -159,20 +160,22 @@ func (b *batcher) settle(ctx context.Context) error {
 	return b.extendLeaves(ctx, last)
 }
 
-// extendLeaves makes leaves once a day, and when an event is ahead of them.
+// extendLeaves makes leaves once a day, and when an event is ahead of them. The day by which bundles are stored is PostgreSQL's of then, which has a
+// leaf: this process's clock may be days off.
 func (b *batcher) extendLeaves(ctx context.Context, last event.ID) error {
-	today := time.Now().UTC().Truncate(24 * time.Hour)
+	today := clock.Now().UTC().Truncate(24 * time.Hour)
 	if today.Equal(b.leaves) && last.Compare(b.farthest) <= 0 {
 		return nil
 	}
-	if err := b.sink.store.extendLeaves(ctx, last); err != nil {
+	day, err := b.sink.store.extendLeaves(ctx, last)
+	if err != nil {
 		return err
 	}
-	b.leaves = today
+	b.leaves, b.day = today, day
 	// What was made reaches at least to the end of tomorrow, and of the event's day.
-	b.farthest = event.LowerBound(today.Add(48 * time.Hour))
-	if day := event.LowerBound(last.Time().Truncate(24 * time.Hour).Add(24 * time.Hour)); b.farthest.Compare(day) < 0 {
-		b.farthest = day
+	b.farthest = event.LowerBound(dayTime(day).Add(48 * time.Hour))
+	if end := event.LowerBound(last.Time().Truncate(24 * time.Hour).Add(24 * time.Hour)); b.farthest.Compare(end) < 0 {
+		b.farthest = end
 	}
 	return nil
 }
@@ -192,7 +195,7 @@ func (b *batcher) probe(ctx context.Context) error {
 // laid out again without them. That can happen again only if another log got the same id in between.
 func (b *batcher) write(ctx context.Context) (attempts int, err error) {
 	for attempts = 1; ; attempts++ {
-		b.batch.encode(b.dict, dayNumber(time.Now()))
+		b.batch.encode(b.dict, b.day)
 		err := b.transact(ctx)
 		if !errors.Is(err, errStored) || attempts == maxAttempts {
 			return attempts, err
@@ -225,7 +228,5 @@ func (b *batcher) transact(session context.Context) error {
 	return err
 }
 
-// dayNumber is the day of a bundle that begins at t: days since 2000-01-01 UTC.
-func dayNumber(t time.Time) int16 {
-	return int16(t.Unix()/86400 - 10957)
-}
+// dayTime is when a day begins that is counted from 2000-01-01 UTC.
+func dayTime(day int16) time.Time { return time.Unix((int64(day)+10957)*86400, 0).UTC() }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/maxviazov/audittrail/internal/clock"
 	"github.com/maxviazov/audittrail/proto/event"
 )
 
@@ -105,7 +106,7 @@ func reasonLabel(reason string) string {
 
 // report counts and logs a batch that was stored.
 func (b *batcher) report(items []*item, took time.Duration, attempts int) {
-	m, now := b.sink.metrics, time.Now()
+	m, now := b.sink.metrics, clock.Now()
 	var total folded
 	var records, retries, dead, gaps int64
 	for _, l := range b.batch.logs {

@@ -321,21 +321,24 @@ func (p *postgres) save(b *batch) {
 		p.t.Fatal(err)
 	}
 	dict := newDictionary()
+	var last event.ID
 	for _, d := range b.firsts {
 		dict.sources.want("acme/app")
 		dict.actions.want("test.case")
-		if err := p.store.extendLeaves(ctx, d.id()); err != nil {
-			p.t.Fatal(err)
-		}
+		last = d.id()
+	}
+	day, err := p.store.extendLeaves(ctx, last)
+	if err != nil {
+		p.t.Fatal(err)
 	}
 	if err := dict.fetch(ctx, p.store.db); err != nil {
 		p.t.Fatal(err)
 	}
 	write := func() error {
-		b.encode(dict, dayNumber(time.Now()))
+		b.encode(dict, day)
 		return p.store.write(ctx, p.owner, testTopic, b, func(context.Context) error { return nil })
 	}
-	err := write()
+	err = write()
 	if errors.Is(err, errStored) {
 		if _, err := p.store.probe(ctx, b); err != nil {
 			p.t.Fatal(err)

@@ -235,10 +235,12 @@ func writeHeads(ctx context.Context, tx pgx.Tx, b *batch) error {
 	return nil
 }
 
-// extendLeaves makes leaves for events up to the given id's time, and for the days to come. It blocks nobody.
-func (s *store) extendLeaves(ctx context.Context, last [16]byte) error {
-	if _, err := s.db.Exec(ctx, "SELECT audittrail.extend_leaves(greatest(now(), audittrail.occurred_at($1)))", last); err != nil {
-		return fmt.Errorf("make leaves: %w", err)
+// extendLeaves makes leaves for events up to the given id's time, and for the days to come. It blocks nobody. It returns PostgreSQL's day, counted
+// from 2000-01-01 UTC.
+func (s *store) extendLeaves(ctx context.Context, last [16]byte) (day int16, err error) {
+	row := s.db.QueryRow(ctx, `SELECT ((now() AT TIME ZONE 'UTC')::date - date '2000-01-01')::int2 FROM audittrail.extend_leaves(greatest(now(), audittrail.occurred_at($1)))`, last)
+	if err := row.Scan(&day); err != nil {
+		return 0, fmt.Errorf("make leaves: %w", err)
 	}
-	return nil
+	return day, nil
 }
