@@ -50,12 +50,12 @@ test-pg15: ## Run the tests of the store on PostgreSQL 15, the oldest supported
 .PHONY: faults-quick
 faults-quick: ## Run the quick fault scenarios on the in-process broker (at most 8 minutes)
 	@internal/tools/setup.sh redis
-	go run ./bench/cmd/faults -quick -parallel 3 $(ARGS)
+	go run ./bench/cmd/faults -quick -parallel 3 -again $(ARGS)
 
 .PHONY: faults
 faults: ## Run every fault scenario on Apache Kafka, and those of the in-process broker there (at most 60 minutes); the report is bin/faults.md
 	@internal/tools/setup.sh redis java maven postgresql15
-	go run ./bench/cmd/faults -broker kafka,kfake -parallel 2 -report bin/faults.md $(ARGS)
+	go run ./bench/cmd/faults -broker kafka,kfake -parallel 2 -again -report bin/faults.md $(ARGS)
 
 .PHONY: faults-mutations
 faults-mutations: ## Switch off one rule of the engine after the other: each must turn its scenario red

@@ -68,7 +68,7 @@ func bothLost(t *T) {
 	v := s.judge()
 	t.Logf("verdict with half of it missing: %s", v)
 	if v.Lost != lost-half || v.Gaps == 0 || v.Duplicated+v.Phantom+v.Changed+v.Misplaced+v.Holes+v.Rows+v.Hashes+v.Heads+v.DeadLetters != 0 {
-		t.Errorf("the contract is broken: %s", v)
+		t.Errorf(contractBroken+": %s", v)
 	}
 	// The ledger of gaps names exactly the slots that are lost, partition by partition.
 	listed := r.gaps()
@@ -93,7 +93,7 @@ func bothLost(t *T) {
 	v = s.judge()
 	t.Logf("verdict with all of it sent again: %s", v)
 	if v.Lost+v.Duplicated+v.Phantom+v.Changed+v.Misplaced+v.Holes+v.Rows+v.Hashes+v.Heads+v.DeadLetters != 0 || v.Stored != r.feed.sent {
-		t.Errorf("the contract is broken: %s", v)
+		t.Errorf(contractBroken+": %s", v)
 	}
 	if !strings.Contains(r.gaps("--open"), "EXPIRED_INPUT") {
 		t.Error("the gap is forgotten: what was in its slots was sent again, but nobody can know that it was all")

@@ -59,6 +59,6 @@ func (s *system) killAndJudge(p killPlan, more []stage.Victim) {
 	s.t.Logf("kills: %v", nemesis.Kills())
 	s.t.Logf("verdict: %s", v)
 	if !v.OK() || v.Acked != p.events {
-		s.t.Errorf("the contract is broken: %s", v)
+		s.t.Errorf(contractBroken+": %s", v)
 	}
 }

@@ -47,7 +47,7 @@ func badInputs(t *T) {
 	v := s.judge()
 	t.Logf("verdict: %s", v)
 	if !v.OK() || v.Acked != b.good || v.Stored != b.good || v.DeadLetters != len(b.storedLetters(t)) {
-		t.Errorf("the contract is broken: %d good events: %s", b.good, v)
+		t.Errorf(contractBroken+": %d good events: %s", b.good, v)
 	}
 }
 

@@ -160,7 +160,7 @@ func (r *refilling) gapsFilled() {
 	v := r.judge()
 	r.t.Logf("verdict: %s", v)
 	if v.Lost+v.Duplicated+v.Phantom+v.Changed+v.Misplaced+v.Holes+v.Rows+v.Hashes+v.Heads != 0 || v.Gaps == 0 {
-		r.t.Errorf("the contract is broken: %s", v)
+		r.t.Errorf(contractBroken+": %s", v)
 	}
 	list := func(args ...string) string {
 		out, err := r.Run(r.t.Context(), append([]string{"gaps", "list", "--addr", r.gatewayAddrs[0]}, args...)...)

@@ -105,7 +105,7 @@ func (r *replacing) expectStored() {
 		r.t.Fatal(err)
 	}
 	if !v.OK() || v.Acked != r.feed.sent || v.DeadLetters != strings.Count(out, "OTHER_TOPIC") {
-		r.t.Errorf("the contract is broken: %s", v)
+		r.t.Errorf(contractBroken+": %s", v)
 	}
 }
 

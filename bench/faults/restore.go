@@ -88,7 +88,7 @@ func (s *system) expectClean(f *feed) {
 	v := s.judgeAll(false) // some who call this made a zombie or reset a group
 	s.t.Logf("verdict: %s", v)
 	if !v.OK() || v.Acked != f.sent || v.DeadLetters != 0 {
-		s.t.Errorf("the contract is broken: %s", v)
+		s.t.Errorf(contractBroken+": %s", v)
 	}
 }
 

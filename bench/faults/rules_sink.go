@@ -125,7 +125,7 @@ func aDropNeedsItsFirstCopy(t *T) {
 		t.Error("no gap is recorded although both logs were emptied: this shows nothing")
 	}
 	if v.Gaps = 0; !v.OK() || v.Acked != f.sent {
-		t.Errorf("the contract is broken: %s", v)
+		t.Errorf(contractBroken+": %s", v)
 	}
 }
 

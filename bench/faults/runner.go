@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/maxviazov/audittrail/bench/judge"
 	"github.com/maxviazov/audittrail/internal/embedded/embeddedtest"
 )
 
@@ -20,6 +22,9 @@ type Runner struct {
 	Quick bool
 	// Parallel is how many scenarios run at a time; those that measure times run alone. Default: 1.
 	Parallel int
+	// Again runs a scenario that failed once more, alone, when the contract held in it: it may have been too slow beside others. What a judge
+	// found is never tried again. The report says of both runs.
+	Again bool
 	// Out gets each line as it is said, from one goroutine at a time.
 	Out func(line string)
 }
@@ -73,6 +78,13 @@ func (r Runner) Run(ctx context.Context, scenarios []Scenario) []*Result {
 	workers.Wait()
 	for _, i := range alone {
 		one(i)
+	}
+	for _, i := range chosen {
+		if first := results[i]; r.Again && first != nil && len(first.Failures) > 0 && !first.Broken() {
+			r.say(first.Scenario + ": nothing was lost or wrong, but it failed; once more, alone")
+			one(i)
+			results[i].Notes = append(results[i].Notes, "failed at the first try, beside others: "+strings.Join(first.Failures, "; "))
+		}
 	}
 	var all []*Result
 	for _, i := range chosen {
@@ -135,6 +147,12 @@ func (r Runner) say(line string) {
 	sayMu.Lock()
 	defer sayMu.Unlock()
 	r.Out(line)
+}
+
+// Broken reports whether a judge found the contract broken.
+func (r *Result) Broken() bool {
+	return slices.ContainsFunc(r.Verdicts, func(v *judge.Verdict) bool { return !v.OK() }) ||
+		slices.ContainsFunc(r.Failures, func(f string) bool { return strings.Contains(f, contractBroken) })
 }
 
 // word is the verdict in a word.

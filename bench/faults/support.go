@@ -286,7 +286,7 @@ func (s *system) judged(events int) {
 	v := s.judge()
 	s.t.Logf("verdict: %s", v)
 	if !v.OK() || v.Acked != events || v.Stored != events || v.DeadLetters != 0 {
-		s.t.Errorf("the contract is broken: %s", v)
+		s.t.Errorf(contractBroken+": %s", v)
 	}
 }
 

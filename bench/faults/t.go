@@ -49,6 +49,9 @@ type Result struct {
 	Log        []string `json:"-"`
 }
 
+// contractBroken begins the failure of a scenario whose verdict is not what the contract promises.
+const contractBroken = "the contract is broken"
+
 // Recovery is how long something took to go on after a fault.
 type Recovery struct {
 	After string

@@ -102,3 +102,32 @@ func TestScenariosAreNamedOnce(t *testing.T) {
 		t.Error("F99 was found")
 	}
 }
+
+// TestAgain: what failed without a broken contract is tried once more, alone, and the report says of both; what a judge found is not.
+func TestAgain(t *testing.T) {
+	slow, broken, never := 0, 0, 0
+	scenarios := []Scenario{
+		{ID: "slow", Run: func(t *T) {
+			if slow++; slow == 1 {
+				t.Fatal("not within 30s")
+			}
+			t.judged(&judge.Verdict{Acked: 1, Stored: 1})
+		}},
+		{ID: "broken", Run: func(t *T) {
+			broken++
+			t.judged(&judge.Verdict{Acked: 1, Lost: 1})
+			t.Error(contractBroken)
+		}},
+		{ID: "never", Run: func(t *T) { never++; t.Fatal("not within 30s") }},
+	}
+	results := Runner{Settings: Settings{Broker: "kfake"}, Again: true, Out: func(string) {}}.Run(t.Context(), scenarios)
+	if slow != 2 || broken != 1 || never != 2 {
+		t.Errorf("ran %d, %d and %d times", slow, broken, never)
+	}
+	if !results[0].OK() || results[1].OK() || results[2].OK() {
+		t.Errorf("ok: %v, %v, %v", results[0].OK(), results[1].OK(), results[2].OK())
+	}
+	if notes := strings.Join(results[0].Notes, "\n"); !strings.Contains(notes, "not within 30s") {
+		t.Errorf("the report does not say of the first try: %q", notes)
+	}
+}

@@ -55,7 +55,7 @@ func transactionsAndRestarts(t *T) {
 	v := s.judge()
 	t.Logf("verdict: %s", v)
 	if !v.OK() || v.Acked != b.good || v.Stored != b.good || v.DeadLetters != 0 {
-		t.Errorf("the contract is broken: %d good events: %s", b.good, v)
+		t.Errorf(contractBroken+": %d good events: %s", b.good, v)
 	}
 }
 

@@ -54,6 +54,7 @@ func parse(args []string) (o options, ids []string, err error) {
 	flags.BoolVar(&r.Long, "long", false, "the long forms: longer faults, more events, more kills")
 	flags.BoolVar(&r.Quick, "quick", false, "only what is part of a quick run")
 	flags.IntVar(&r.Parallel, "parallel", 1, "scenarios at a time; those that measure times always run alone")
+	flags.BoolVar(&r.Again, "again", false, "run a scenario that failed once more, alone, unless something was lost or wrong: it may only have been too slow beside others")
 	flags.Uint64Var(&r.Seed, "seed", 1, "of the random choices")
 	flags.StringVar(&r.Mutation, "mutation", "", "switch this rule off: the scenarios should fail")
 	flags.DurationVar(&r.For, "for", 0, "how long F25-random does things; 0: a round of 20 s")
