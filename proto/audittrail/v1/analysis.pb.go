@@ -863,14 +863,14 @@ func (x *RelatedEvents) GetPartial() bool {
 // may change from version to version.
 type Explanation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the candidates were taken from, e.g. `rollups`, `rows of events`, `term runs`; in the order in which
+	// What the candidates were taken from, e.g. `rows of events`, `bundles`, `term runs`; in the order in which
 	// it was done.
 	Steps []string `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
 	// Daily (or hourly, monthly) leaves of `events` opened.
 	LeafCount int64 `protobuf:"varint,2,opt,name=leaf_count,json=leafCount,proto3" json:"leaf_count,omitempty"`
 	// Rows of `events` looked at.
 	RowCount int64 `protobuf:"varint,3,opt,name=row_count,json=rowCount,proto3" json:"row_count,omitempty"`
-	// Rows of rollups added up.
+	// Rows of rollups added up; 0: no rollups were used.
 	RollupCount int64 `protobuf:"varint,4,opt,name=rollup_count,json=rollupCount,proto3" json:"rollup_count,omitempty"`
 	// Segments that could have held something by time.
 	SegmentsConsidered int64 `protobuf:"varint,5,opt,name=segments_considered,json=segmentsConsidered,proto3" json:"segments_considered,omitempty"`

@@ -216,10 +216,8 @@ type ListEventsRequest struct {
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the page before; filter and principal must be the same.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// An AIP-160 filter, at most 8 KiB, over `source` (`source:"acme/*"` for a prefix), `actor.id`,
-	// `actor.name`, `actor.type`, `action` (`action:"user.*"` for a prefix), `kind`, `outcome`,
-	// `resources.type`, `resources.id`, `occurred_at` and `context.trace_id`, with AND, OR, NOT and
-	// parentheses. Empty: everything.
+	// An AIP-160 filter over any field of the event, at most 8 KiB; docs/filters.md has the language and the
+	// fields. Empty: everything.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Also say how the page was answered.
 	Explain       bool `protobuf:"varint,4,opt,name=explain,proto3" json:"explain,omitempty"`
