@@ -110,20 +110,11 @@ func (e *Enricher) check(ctx context.Context) error {
 		for _, p := range problems {
 			errs = append(errs, errors.New(p.String()))
 		}
-		_, events, err := admin.TopicID(ctx, stream.Events)
+		uneven, err := unevenPartitions(ctx, admin)
 		if err != nil {
 			return fmt.Errorf("check topics: %w", err)
 		}
-		for _, topic := range written {
-			_, n, err := admin.TopicID(ctx, topic)
-			if err != nil {
-				return fmt.Errorf("check topics: %w", err)
-			}
-			if n != events {
-				errs = append(errs, fmt.Errorf("topic %s has %d partitions, must have the %d of %s", topic, n, events, stream.Events))
-			}
-		}
-		if len(errs) > 0 {
+		if errs = append(errs, uneven...); len(errs) > 0 {
 			return group.Refusal{Err: errors.Join(errs...)}
 		}
 		return nil
@@ -138,6 +129,13 @@ func (e *Enricher) newLane(s *group.Session, c group.Claim, ids topicIDs, partit
 		logStart: func() (int64, error) {
 			log, err := s.LogRange(c.Topic, c.Partition)
 			return log.Start, err
+		},
+		placement: func(ctx context.Context) (int64, error) {
+			log, err := s.LogRange(c.Topic, c.Partition) // before the count: what is in it was placed by an earlier one
+			if err != nil {
+				return 0, err
+			}
+			return log.End, e.placement(ctx, ids, partitions)
 		},
 	}
 }

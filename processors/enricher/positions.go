@@ -20,17 +20,21 @@ func (e *Enricher) positions(ctx context.Context, s *group.Session) error {
 	if err != nil {
 		return err
 	}
+	if err := e.samePartitions(ctx, ids, partitions); err != nil {
+		return err
+	}
 	asked, err := e.readRequests(ctx)
 	if err != nil {
 		// The coordinator of another group may be away: attend looks again.
 		e.log.Warn().Err(err).Msg("cannot look for requests for a refill")
 	}
-	g := &generation{session: s, topics: ids, lanes: make(map[int32]*lane)}
+	g := &generation{session: s, topics: ids, partitions: partitions, lanes: make(map[int32]*lane)}
 	for _, c := range s.Claims() {
 		start, mark, err := e.startOf(s, c, ids.events)
 		if err != nil {
 			return err
 		}
+		mark.Partitions = partitions
 		l := e.newLane(s, c, ids, partitions)
 		if l.next, err = e.refill(s, c, l, start, mark, asked); err != nil {
 			return fmt.Errorf("refill %s/%d: %w", c.Topic, c.Partition, err)

@@ -1,6 +1,7 @@
 package enricher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -20,7 +21,9 @@ import (
 type generation struct {
 	session *group.Session // nil under goka's tester
 	topics  topicIDs       // as they were when it began
-	lanes   map[int32]*lane
+	// partitions of audit-events when it began
+	partitions int32
+	lanes      map[int32]*lane
 }
 
 // lane is one partition in one session. It belongs to the goroutine that runs the partition's callbacks.
@@ -42,6 +45,9 @@ type lane struct {
 	unsure atomic.Int64
 	// logStart reads where the log of audit-events begins now.
 	logStart func() (int64, error)
+	// placement asks whether audit-events still has the partitions that it had, and says up to which offset that answer counts; see misplaced.
+	placement func(context.Context) (until int64, err error)
+	placed    int64 // what it said last
 }
 
 var errStale = errors.New("callback of a session that is over")
@@ -70,6 +76,12 @@ func (e *Enricher) process(ctx goka.Context, value any) {
 	if err != nil {
 		ctx.Fail(group.Refusef("message %s/%d@%d: %w", stream.Events, ctx.Partition(), m.offset, err))
 		return
+	}
+	if len(d.dead) == 1 && d.dead[0].Reason == event.ReasonWrongPartition {
+		if err := l.misplaced(ctx.Context(), m.offset); err != nil {
+			ctx.Fail(fmt.Errorf("place %s/%d@%d: %w", stream.Events, ctx.Partition(), m.offset, err))
+			return
+		}
 	}
 	outputs := encodeOutputs(d, l.decider.topicID[:], &m, from, maxOutput)
 

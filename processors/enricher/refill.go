@@ -148,8 +148,15 @@ func (e *Enricher) attend(s *group.Session, g *generation) {
 		asked, err := e.readRequests(s.Context())
 		if err == nil {
 			var now topicIDs
-			if now, _, err = e.topicIDs(s.Context()); err == nil && now != g.topics {
+			var partitions int32
+			now, partitions, err = e.topicIDs(s.Context())
+			switch {
+			case err != nil:
+			case now != g.topics:
 				s.End(errReplaced)
+				return
+			case partitions != g.partitions:
+				s.End(group.Refusal{Err: countChanged(stream.Events, g.partitions, partitions)})
 				return
 			}
 		}

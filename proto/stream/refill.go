@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -59,6 +60,8 @@ func ParseSinkNote(metadata string) SinkNote {
 type RefillMark struct {
 	// Topic is the id of the audit-events that the commit is a position in (R18); zero: not known.
 	Topic [16]byte
+	// Partitions of that audit-events when the commit was made (R18); 0: not known.
+	Partitions int32
 	// Offset that was asked for, by a sink, and answered at At, Tries times in a row; Tries 0: never.
 	Offset int64
 	Tries  int64
@@ -74,6 +77,9 @@ func (m RefillMark) String() string {
 	var words []string
 	if m.Topic != ([16]byte{}) {
 		words = append(words, "topic="+hex.EncodeToString(m.Topic[:]))
+	}
+	if m.Partitions > 0 {
+		words = append(words, word("partitions", int64(m.Partitions)))
 	}
 	if m.Tries > 0 {
 		words = append(words, word("answered", m.Offset), word("tries", m.Tries), word("at", m.At.UnixMilli()))
@@ -91,6 +97,9 @@ func (m RefillMark) String() string {
 func ParseRefillMark(metadata string) RefillMark {
 	w := words(metadata)
 	m := RefillMark{Topic: topicWord(metadata), Until: w["until"]}
+	if n := w["partitions"]; n <= math.MaxInt32 {
+		m.Partitions = int32(n)
+	}
 	if w["tries"] > 0 {
 		m.Offset, m.Tries, m.At = w["answered"], w["tries"], time.UnixMilli(w["at"])
 	}

@@ -30,7 +30,7 @@ func TestRefillNotes(t *testing.T) {
 		}
 	}
 	at := time.UnixMilli(1_800_000_000_000)
-	for _, mark := range []RefillMark{{}, {Offset: 0, Tries: 1, At: at, Until: 7}, {Offset: 5, Tries: 3, At: at, Until: 7, Asked: at}, {Asked: at}, {Topic: [16]byte{1, 15: 255}, Until: 7}} {
+	for _, mark := range []RefillMark{{}, {Offset: 0, Tries: 1, At: at, Until: 7}, {Offset: 5, Tries: 3, At: at, Until: 7, Asked: at}, {Asked: at}, {Topic: [16]byte{1, 15: 255}, Until: 7}, {Topic: [16]byte{1}, Partitions: 12}} {
 		if got := ParseRefillMark(mark.String()); got != mark {
 			t.Errorf("%+v reads back as %+v (%q)", mark, got, mark)
 		}
