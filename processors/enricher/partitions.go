@@ -12,17 +12,14 @@ import (
 // placed by the old number would then be called wrongly placed, and become a dead letter: so the enricher knows the number that its
 // commits were made with (R18), and refuses any other before it decides about a message.
 
-// countChanged is the refusal.
-func countChanged(topic string, was, is int32) error {
-	return fmt.Errorf("topic %s had %d partitions and has %d: the number cannot be changed in place, since it decides in which log a source is. Nothing is lost: what was "+
-		"acknowledged stays in %s, and waits. Copy what is in %s by key to another place, delete the topics, make them with `audittrail topics apply` and the number wanted, "+
-		"run `audittrail topics accept-new`, and copy it back by key", topic, was, is, stream.Events, stream.Events)
-}
-
 // unevenPartitions lists the topics that have another number of partitions than audit-events; an output cannot go to the partition of its input then.
+// Another number of its own is told first: what to do about that is something else.
 func unevenPartitions(ctx context.Context, admin *stream.Admin) (problems []error, err error) {
-	_, events, err := admin.TopicID(ctx, stream.Events)
+	id, events, err := admin.TopicID(ctx, stream.Events)
 	if err != nil {
+		return nil, err
+	}
+	if err := sameAsCommitted(ctx, admin, id, events); err != nil {
 		return nil, err
 	}
 	for _, topic := range []string{stream.Records, stream.Table} {
@@ -42,21 +39,24 @@ func unevenPartitions(ctx context.Context, admin *stream.Admin) (problems []erro
 // replica that has only new partitions would see no commit of its own.
 func (e *Enricher) samePartitions(ctx context.Context, ids topicIDs, partitions int32) error {
 	if g := e.generation.Load(); g != nil && g.topics.events == ids.events && g.partitions != partitions {
-		return group.Refusal{Err: countChanged(stream.Events, g.partitions, partitions)}
+		return group.Refusal{Err: stream.CountChanged(stream.Events, g.partitions, partitions)}
 	}
-	return e.ask(ctx, func(admin *stream.Admin) error {
-		notes, err := admin.GroupNotes(ctx, string(stream.EnricherGroup), stream.Events)
-		if err != nil {
-			return err
+	return e.ask(ctx, func(admin *stream.Admin) error { return sameAsCommitted(ctx, admin, ids.events, partitions) })
+}
+
+// sameAsCommitted compares with what stands beside the commits.
+func sameAsCommitted(ctx context.Context, admin *stream.Admin, events [16]byte, partitions int32) error {
+	notes, err := admin.GroupNotes(ctx, string(stream.EnricherGroup), stream.Events)
+	if err != nil {
+		return err
+	}
+	for _, note := range notes {
+		mark := stream.ParseRefillMark(note.Metadata)
+		if mark.Topic == events && mark.Partitions != 0 && mark.Partitions != partitions {
+			return group.Refusal{Err: stream.CountChanged(stream.Events, mark.Partitions, partitions)}
 		}
-		for _, note := range notes {
-			mark := stream.ParseRefillMark(note.Metadata)
-			if mark.Topic == ids.events && mark.Partitions != 0 && mark.Partitions != partitions {
-				return group.Refusal{Err: countChanged(stream.Events, mark.Partitions, partitions)}
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // placement returns nil when audit-events is the one it was, with the partitions it had.
@@ -68,7 +68,7 @@ func (e *Enricher) placement(ctx context.Context, ids topicIDs, partitions int32
 	case now != ids:
 		return errReplaced
 	case n != partitions:
-		return group.Refusal{Err: countChanged(stream.Events, partitions, n)}
+		return group.Refusal{Err: stream.CountChanged(stream.Events, partitions, n)}
 	}
 	return nil
 }

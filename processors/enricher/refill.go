@@ -156,7 +156,7 @@ func (e *Enricher) attend(s *group.Session, g *generation) {
 				s.End(errReplaced)
 				return
 			case partitions != g.partitions:
-				s.End(group.Refusal{Err: countChanged(stream.Events, g.partitions, partitions)})
+				s.End(group.Refusal{Err: stream.CountChanged(stream.Events, g.partitions, partitions)})
 				return
 			}
 		}

@@ -24,8 +24,8 @@ type Beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// AcceptNew makes the heads accept the topics that Kafka has now (R18): the operator says that audit-events or audit-records was replaced, or got
-// partitions, on purpose. What was stored stays, and the logs go on where they ended. Outputs for the old audit-events that were not stored yet become
+// AcceptNew makes the heads accept the topics that Kafka has now (R18): the operator says that audit-events or audit-records was replaced on
+// purpose, also by one with another number of partitions. The same audit-events with more partitions is refused (stream.CountChanged). What was stored stays, and the logs go on where they ended. Outputs for the old audit-events that were not stored yet become
 // dead letters; gaps that were open in it stay open for good. Sinks that run claim their logs again. It returns the logs that changed.
 func AcceptNew(ctx context.Context, db Beginner, kafka stream.Settings) ([]Accepted, error) {
 	s := &Sink{cfg: Config{Kafka: kafka}}
@@ -48,6 +48,9 @@ func AcceptNew(ctx context.Context, db Beginner, kafka stream.Settings) ([]Accep
 }
 
 func acceptNew(ctx context.Context, tx pgx.Tx, now topics) ([]Accepted, error) {
+	if err := sameCount(ctx, tx, now); err != nil {
+		return nil, err
+	}
 	rows, err := tx.Query(ctx, `SELECT log_id, events_topic_id <> $1, records_topic_id <> $2, partitions FROM audittrail.heads
 		WHERE log_id < $3 AND (events_topic_id <> $1 OR records_topic_id <> $2 OR partitions <> $3) ORDER BY log_id FOR UPDATE`,
 		now.events[:], now.records[:], now.partitions)

@@ -28,6 +28,9 @@ func (s *store) claim(ctx context.Context, owner [16]byte, logs []int32, now top
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+patience+"'"); err != nil {
 			return err
 		}
+		if err := sameCount(ctx, tx, now); err != nil {
+			return err
+		}
 		for _, log := range logs { // ascending, as every transaction locks them
 			h, err := claimOne(ctx, tx, owner, int16(log), now)
 			if err != nil {
@@ -97,6 +100,20 @@ func claimOne(ctx context.Context, tx pgx.Tx, owner [16]byte, log int16, now top
 	}
 	h.bound = bounds[log]
 	return h, nil
+}
+
+// sameCount refuses another number of partitions of the same audit-events (R18): sources would have their past in one log and go on in another. It
+// looks at all logs, since a sink may have only partitions that are new.
+func sameCount(ctx context.Context, tx pgx.Tx, now topics) error {
+	var was int32
+	err := tx.QueryRow(ctx, "SELECT partitions FROM audittrail.heads WHERE events_topic_id = $1 AND partitions <> $2 LIMIT 1", now.events[:], now.partitions).Scan(&was)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("compare partitions: %w", err)
+	}
+	return group.Refusal{Err: stream.CountChanged(stream.Events, was, now.partitions)}
 }
 
 // mismatch explains R18: numbers that count in one topic mean nothing in another, and would silently skip what is in it.
