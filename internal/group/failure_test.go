@@ -3,6 +3,8 @@ package group_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -213,6 +215,7 @@ func TestRefusal(t *testing.T) {
 		"positions":       {hook: func(context.Context, *group.Session) error { return no }},
 		"session":         {hook: func(_ context.Context, s *group.Session) error { s.End(no); return nil }},
 		"fail":            {callback: func(ctx goka.Context, _ any) { ctx.Fail(no) }},
+		"fail, wrapped":   {callback: func(ctx goka.Context, _ any) { ctx.Fail(fmt.Errorf("place: %w", no)) }},
 		"deferred commit": {callback: func(ctx goka.Context, _ any) { ctx.DeferCommit()(no) }},
 		"outside":         {outside: true},
 	} {
@@ -242,6 +245,9 @@ func TestRefusal(t *testing.T) {
 			var r group.Refusal
 			if !errors.As(a.err, &r) || !errors.As(w.Err(), &r) {
 				t.Errorf("supervisor returned %v, recorded %v", a.err, w.Err())
+			}
+			if a.err != nil && !strings.Contains(a.err.Error(), no.Error()) {
+				t.Errorf("supervisor returned %v, which does not say %q", a.err, no)
 			}
 			if a.builds.Load() != 1 || sessions.Load() != 1 {
 				t.Errorf("processor was built %d times, had %d sessions", a.builds.Load(), sessions.Load())
