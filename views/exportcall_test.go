@@ -190,9 +190,10 @@ func TestAReaderThatStallsIsCutOff(t *testing.T) {
 	}
 }
 
-// An export takes the memory of a few responses, not of its result: 64 MiB of events, read slowly, while the heap is watched.
+// An export takes the memory of a few responses, not of its result: 130 MiB of events, read slowly, while the heap is watched. What is
+// read ahead (16 MiB of bundles, and what waits for its turn) comes and goes; the second half, 65 MiB, may not need more by as much as that.
 func TestAnExportTakesConstantMemory(t *testing.T) {
-	dsn := big(t, 16_000)
+	dsn := big(t, 32_000)
 	g := newGateway(t, dsn, options{cfg: views.Config{BundleCacheBytes: 1 << 20}})
 	heap := func() uint64 {
 		runtime.GC()
@@ -212,21 +213,21 @@ func TestAnExportTakesConstantMemory(t *testing.T) {
 		n += len(resp.GetEvents())
 		bytes += resp.SizeVT()
 		done = resp.GetDone()
-		if now := heap(); n <= 8_000 {
+		if now := heap(); n <= 16_000 {
 			half = max(half, now)
 		} else {
 			greatest = max(greatest, now)
 		}
 	}
-	if n != 16_000 {
+	if n != 32_000 {
 		t.Errorf("%d events", n)
 	}
 	used := int64(greatest) - int64(before)
 	t.Logf("%d MiB of events took %d MiB of heap, both ends", bytes>>20, used>>20)
-	if used > 56<<20 {
+	if used > 80<<20 {
 		t.Errorf("%d MiB of heap for %d MiB of events", used>>20, bytes>>20)
 	}
-	if greatest > half+12<<20 {
+	if greatest > half+32<<20 {
 		t.Errorf("%d MiB of heap in the first half, %d in the second: it grows with the result", half>>20, greatest>>20)
 	}
 }
