@@ -19,8 +19,17 @@ func (t *T) program() string {
 	t.Helper()
 	tag := ""
 	if t.Mutation != "" {
-		tag = "mutations"
+		tag = mutationsTag
 	}
+	return t.compiled(tag)
+}
+
+// mutationsTag is the build tag of binaries that can have a rule switched off, or a wrong clock.
+const mutationsTag = "mutations"
+
+// compiled is the binary with a build tag; empty: none.
+func (t *T) compiled(tag string) string {
+	t.Helper()
 	programs.Lock()
 	defer programs.Unlock()
 	if path, ok := programs.path[tag]; ok {

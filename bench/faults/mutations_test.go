@@ -39,6 +39,10 @@ func TestMutationsAreNotInTheProgram(t *testing.T) {
 			t.Errorf("the program of the mutations does not know %s", m.Name)
 		}
 	}
+	const clock = "AUDITTRAIL_MUTATION_CLOCK_FILE"
+	if bytes.Contains(plain, []byte(clock)) || !bytes.Contains(mutated, []byte(clock)) {
+		t.Error("the clock that can be wrong must be in the program of the mutations, and in no other")
+	}
 	if checked == 0 {
 		t.Error("no name is long enough: this shows nothing")
 	}

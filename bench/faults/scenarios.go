@@ -62,7 +62,7 @@ func Scenarios() []Scenario {
 		churnScenarios, zombieScenarios, rollingScenarios, versionScenarios,
 		restoreScenarios, outageScenarios, refillScenarios, poisonScenarios, randomScenarios,
 		postgresKillScenarios, failoverScenarios, redisScenarios, linkScenarios, coordinatorScenarios, overloadScenarios, fullDiskScenarios,
-		replacedScenarios, partitionScenarios, gapScenarios, offsetScenarios, transactionScenarios,
+		clockScenarios, replacedScenarios, partitionScenarios, gapScenarios, offsetScenarios, transactionScenarios,
 	} {
 		all = append(all, group...)
 	}
